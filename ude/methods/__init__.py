@@ -1,0 +1,1 @@
+"""One step of each solver; never a loop."""

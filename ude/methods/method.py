@@ -1,0 +1,83 @@
+"""The contract between a method and the loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+from ude._typing import FlatField
+
+Carry: TypeAlias = tuple[Tensor, ...]
+"""What a method hands from an accepted step to the next one, such as the last stage (first same as last)."""
+
+
+class StepResult(NamedTuple):
+    """One trial step; all tensors are on the autograd graph.
+
+    Args:
+        y1: State at the end of the step, shape `(batch, state)`.
+        error: Estimate of the local error of `y1`, same shape; None if the method has none.
+        stiffness: Estimate of the spectral radius of the Jacobian, shape `(batch,)`; None if the method has none.
+        stages: The stage derivatives, each of shape `(batch, state)`, from which dense output is made.
+        carry: For the next step, if this one is accepted.
+    """
+
+    y1: Tensor
+    error: Tensor | None
+    stiffness: Tensor | None
+    stages: tuple[Tensor, ...]
+    carry: Carry
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One step of a solver: a frozen value, no loop, no state, no branch on data.
+
+    A step is a pure function of tensors: no `.item()`, nothing in place, so that it can be differentiated,
+    compiled and batched. Coefficients are Python floats.
+    """
+
+    @property
+    def order(self) -> int:
+        """Order of convergence of `y1`."""
+        ...
+
+    @property
+    def error_order(self) -> int | None:
+        """The error estimate shrinks like `dt ** error_order`; None for a method without an estimate."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the vector field in one step, not counting what the carry saves."""
+        ...
+
+    def init(self, f: FlatField, t: Tensor, y: Tensor) -> Carry:
+        """Return the carry for the first step; `init_evaluations` evaluations."""
+        ...
+
+    @property
+    def init_evaluations(self) -> int:
+        """Evaluations of the vector field in `init`."""
+        ...
+
+    def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
+        """Take one step from `t` to `t + dt`; `t` and `dt` have shape `(batch,)`, `y` `(batch, state)`."""
+        ...
+
+    def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:
+        """Return the stages that `dense_weights` refers to, evaluating extra ones where the method needs them."""
+        ...
+
+    @property
+    def dense_evaluations(self) -> int:
+        """Extra evaluations made by `dense_stages`."""
+        ...
+
+    def dense_weights(self, theta: Tensor) -> Tensor:
+        r"""Weights $b_i(\theta)$ of the continuous extension, shape `(stages, *theta.shape)`.
+
+        The state at `t + theta * dt` is $y + dt \sum_i b_i(\theta) k_i$ for $0 \le \theta \le 1$.
+        """
+        ...

@@ -1,0 +1,121 @@
+"""What a solve gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from torch import Tensor
+
+from ude._typing import State
+
+
+class Status(IntEnum):
+    """How the solve of one sample ended. Everything but `SUCCESS` is a failure."""
+
+    SUCCESS = 0
+    MAX_STEPS = 1
+    STEP_TOO_SMALL = 2
+    NON_FINITE = 3
+    BACKEND_FAILED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """One row per attempted step, one column per sample; the column is absent for an unbatched problem.
+
+    `error` and `stiffness` are on the autograd graph; `t` and `dt` are constants for the gradient.
+
+    Args:
+        t: Time at which the step starts, shape `(steps, batch)`.
+        dt: Signed length of the step; zero where the sample had already finished.
+        error: Error ratio: the root mean square of `error_i / (atol + rtol * max(|y0_i|, |y1_i|))`. A step
+            is accepted when it is at most 1. Zero for methods without an error estimate.
+        stiffness: Estimate of the largest rate of the dynamics (spectral radius of the Jacobian, in
+            1/time) from the last two stages; zero where the method has none.
+        accepted: True where the step was taken, False where it was rejected or the sample had finished.
+    """
+
+    t: Tensor
+    dt: Tensor
+    error: Tensor
+    stiffness: Tensor
+    accepted: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counts of work, integer tensors of shape `()`, or `(batch,)` for a batched problem.
+
+    Args:
+        nfe: Evaluations of the vector field that the sample needed, rejected steps included.
+        accepted: Steps taken.
+        rejected: Steps tried and thrown away.
+    """
+
+    nfe: Tensor
+    accepted: Tensor
+    rejected: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """A trajectory, with the work and the quality of every step.
+
+    The time axis comes first everywhere.
+
+    Args:
+        ts: Times of the saved states, shape `(times,)`, or `(times, batch)` for a batched problem
+            whose samples are saved at different times.
+        ys: Saved states, shape `(times, *y0.shape)`; a pytree of such tensors if `y0` is one. States
+            after a failure are NaN.
+        steps: One row per attempted step.
+        stats: Counts of work.
+        status: `Status` of every sample, an integer tensor of shape `()` or `(batch,)`.
+        interpolant: Continuous solution; None if the solve was told not to keep it.
+    """
+
+    ts: Tensor
+    ys: State
+    steps: Steps
+    stats: Stats
+    status: Tensor
+    interpolant: Callable[[Tensor], State] | None = None
+
+    @property
+    def success(self) -> Tensor:
+        """True where the solve reached the end, a boolean tensor of the shape of `status`."""
+        return self.status == Status.SUCCESS
+
+    def __call__(self, t: float | Tensor) -> State:
+        """Evaluate the continuous solution at the time or times `t`, at the order of the method.
+
+        Args:
+            t: A number, or a tensor of shape `(times,)`, within the interval that was solved; for a
+                batched problem also `(times, batch)`.
+
+        Returns:
+            The state at `t` with the shape of `y0`, with a leading time axis if `t` has one.
+
+        Raises:
+            ValueError: If the solve did not keep its interpolant, or `t` lies outside the interval.
+        """
+        if self.interpolant is None:
+            raise ValueError(
+                "This solution was computed without its continuous extension. Solve with `dense=True` and a "
+                "method of this library (not a backend, not a checkpointed gradient), or name the times in `save_at`."
+            )
+        return self.interpolant(t if isinstance(t, Tensor) else self.ts.new_tensor(t))
+
+
+class SolveError(RuntimeError):
+    """A solve failed; the message names the sample, time, step, error and what usually helps.
+
+    Attributes:
+        solution: What was computed up to the failure, a `Solution`.
+    """
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
