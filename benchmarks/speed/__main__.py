@@ -1,0 +1,61 @@
+"""Run the speed benchmarks and print one table.
+
+    python -m benchmarks.speed [--smoke] [--only NAME ...] [--out FILE]
+
+`--smoke` runs every benchmark in its smallest form, to show that it works; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+from benchmarks.speed.measure import table
+
+NAMES = ("startup", "lotka_volterra", "van_der_pol", "replicates", "stlsq", "memory")
+PACKAGES = ("torch", "torchdiffeq", "diffrax", "jax", "pysindy", "scipy")
+
+
+def header() -> str:
+    """Where and with what the figures were taken."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return (
+        f"commit {commit.stdout.strip() or 'unknown'}, {platform.machine()}, {os.cpu_count()} cores, 1 thread, "
+        f"Python {platform.python_version()}, {', '.join(found)}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = [header()]
+    for name in arguments.only:
+        print(f"-- {name}", flush=True)
+        rows = importlib.import_module(f"benchmarks.speed.{name}").run(smoke=arguments.smoke)
+        parts.append(f"## {name}\n\n{table(rows)}")
+        print(parts[-1], flush=True)
+    if arguments.out:
+        arguments.out.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Loop overhead: van der Pol, mu = 2, 256 starting points over half a cycle, one cycle, tolerance 1e-5, float32."""
+
+from __future__ import annotations
+
+import torch
+
+import ude
+from benchmarks.speed.measure import Row, once, side_by_side
+
+MU, PERIOD = 2.0, 7.6297  # the period for mu = 2
+
+
+def field(t, y):
+    x, v = y.unbind(-1)
+    return torch.stack([v, MU * (1 - x * x) * v - x], dim=-1)
+
+
+def starts(batch):
+    """Points evenly spread over half a cycle."""
+    cycle = ude.solve(
+        ude.ODEProblem(field, torch.tensor([2.0, 0.0], dtype=torch.float64), (0.0, PERIOD / 2)),
+        ude.Dopri5(),
+        save_at=torch.linspace(0, PERIOD / 2, batch, dtype=torch.float64),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+    return cycle.ys.float()
+
+
+def case(batch, repeats):
+    from torchdiffeq import odeint
+
+    y0, ends = starts(batch), torch.tensor([0.0, PERIOD])
+    problem = ude.ODEProblem(field, y0, (0.0, PERIOD), batched=True)
+    counts = {}
+
+    def ours(engine):
+        def run():
+            solution = ude.solve(
+                problem, ude.Dopri5(), save_at=ends[1:], rtol=1e-5, atol=1e-5, engine=engine, dense=False
+            )
+            counts[engine] = solution.steps.t.shape[0]
+
+        return run
+
+    def theirs():
+        calls = 0
+
+        def counted(t, y):
+            nonlocal calls
+            calls += 1
+            return field(t, y)
+
+        odeint(counted, y0, ends, rtol=1e-5, atol=1e-5, method="dopri5")
+        counts["torchdiffeq"] = (calls - 2) // 6
+
+    rows = []
+    with torch.no_grad():
+        compile_seconds = once(ours("compiled"))
+        seconds = side_by_side({"compiled": ours("compiled"), "eager": ours("eager"), "torchdiffeq": theirs}, repeats)
+    per_step = {name: seconds[name] / counts[name] for name in seconds}
+    for engine, target in (("compiled", ">= 10"), ("eager", "")):
+        note = f"per attempted step; {counts[engine]} against {counts['torchdiffeq']} steps"
+        note += f"; compile {compile_seconds:.1f} s once" if engine == "compiled" else ""
+        rows.append(
+            Row(
+                task=f"van der Pol step, batch {batch}, {engine}",
+                ours=per_step[engine],
+                peer=per_step["torchdiffeq"],
+                peer_name="torchdiffeq",
+                target=target,
+                note=note,
+            )
+        )
+    return rows
+
+
+def run(*, smoke: bool) -> list[Row]:
+    if smoke:
+        return case(8, repeats=1)
+    return [row for batch in (256, 4096) for row in case(batch, repeats=9)]

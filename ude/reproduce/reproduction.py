@@ -1,0 +1,124 @@
+"""What a reproduction is: a published table, run again, with today's figures beside the printed ones."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How much to run.
+
+    Args:
+        seeds: Independent runs (noise draw and network); the spread over them is reported.
+        first_seed: Seed of the first run; the others follow.
+        runs: Runs per setting where the paper counted successes.
+        progress: Show progress bars.
+    """
+
+    seeds: int = 5
+    first_seed: int = 0
+    runs: int = 20
+    progress: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One quantity of the table.
+
+    Args:
+        quantity: What it is, with its unit.
+        paper: What was published, in words or digits.
+        ours: Our value of every run.
+        target: The bound that counts as reproduced, in words.
+        passed: Whether the median (or what the target says) lies within it; None for a line without a target.
+        digits: Significant digits to print.
+    """
+
+    quantity: str
+    paper: str
+    ours: Sequence[float | bool]
+    target: str = ""
+    passed: bool | None = None
+    digits: int = 4
+
+    @property
+    def summary(self) -> str:
+        """Median and range of the runs, or the count of successes for a line of yes and no."""
+        if all(isinstance(value, bool) for value in self.ours):
+            return f"{sum(self.ours)} of {len(self.ours)}"
+        middle = f"{statistics.median(self.ours):.{self.digits}g}"
+        if len(self.ours) == 1:
+            return middle
+        return f"{middle} ({min(self.ours):.{self.digits}g} to {max(self.ours):.{self.digits}g})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The table of one reproduction and its figures.
+
+    Args:
+        lines: Quantities, ours beside the paper's.
+        seconds: Wall time of the runs.
+        notes: What a reader must know to judge the table.
+        figures: Pictures by file name without extension.
+    """
+
+    lines: Sequence[Line]
+    seconds: float
+    notes: Sequence[str] = ()
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def table(self) -> str:
+        """The lines as a Markdown table."""
+        head = ("quantity", "published", "ours: median (range)", "target", "")
+        verdict = {True: "met", False: "MISSED", None: ""}
+        rows = [(line.quantity, line.paper, line.summary, line.target, verdict[line.passed]) for line in self.lines]
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        text = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in [head, *rows]]
+        text.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+        return "\n".join(text)
+
+    def save(self, folder: Path, title: str) -> None:
+        """Write `table.md`, `table.json` and the figures into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        (folder / "table.md").write_text(f"# {title}\n\n{self.table()}\n\n{self.seconds:.0f} s.\n\n{notes}\n")
+        rows = [
+            {
+                "quantity": line.quantity,
+                "paper": line.paper,
+                "ours": list(line.ours),
+                "target": line.target,
+                "passed": line.passed,
+            }
+            for line in self.lines
+        ]
+        (folder / "table.json").write_text(
+            json.dumps({"title": title, "seconds": self.seconds, "lines": rows}, indent=1)
+        )
+        for name, figure in self.figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction:
+    """A published result and how to run it again.
+
+    Args:
+        title: What is reproduced.
+        source: Where it was published.
+        run: Runs it.
+    """
+
+    title: str
+    source: str
+    run: Callable[[Settings], Outcome]
