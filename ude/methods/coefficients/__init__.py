@@ -1,0 +1,1 @@
+"""Coefficients of published methods: numbers and their sources, nothing else."""
