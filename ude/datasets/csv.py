@@ -191,17 +191,19 @@ def _check_times(path: Path, name: str, rows: _Rows, width: int, sort: bool) -> 
         rows.ts = array("d", (rows.ts[i] for i in order))
     trajectory = "" if name == "1" else f" of group {show(name)}"
     for i in range(1, len(rows.ts)):
-        before, t, lines = rows.ts[i - 1], rows.ts[i], f"lines {rows.lines[i - 1]} and {rows.lines[i]}"
+        before, t = rows.ts[i - 1], rows.ts[i]
+        if t > before:
+            continue
+        lines = f"lines {rows.lines[i - 1]} and {rows.lines[i]}"
         if t == before:
             raise InputError(
                 f"{show(path)}, {lines}: the time {t:g}{trajectory} is repeated. Keep one row per time (average "
                 "repeated measurements), or tell trajectories apart with a group column."
             )
-        if t < before:
-            raise InputError(
-                f"{show(path)}, {lines}: the time{trajectory} decreases from {before:g} to {t:g}. Sort the rows "
-                "(`sort=True`, `--sort`), or tell trajectories apart with a group column (`group=`, `--group`)."
-            )
+        raise InputError(
+            f"{show(path)}, {lines}: the time{trajectory} decreases from {before:g} to {t:g}. Sort the rows "
+            "(`sort=True`, `--sort`), or tell trajectories apart with a group column (`group=`, `--group`)."
+        )
     if len(rows.ts) < 2:
         raise InputError(f"{show(path)} has only one row{trajectory}: at least two times are needed.")
 
@@ -210,8 +212,8 @@ def _assemble(
     path: Path, trajectories: dict[str, _Rows], columns: _Columns, hidden: tuple[str, ...], time: str
 ) -> Trajectories:
     width, observed = len(columns.names), columns.optional
-    ts = [torch.tensor(rows.ts, dtype=torch.float64) for rows in trajectories.values()]
-    values = [torch.tensor(rows.values, dtype=torch.float64).view(-1, width) for rows in trajectories.values()]
+    ts = [torch.frombuffer(rows.ts, dtype=torch.float64) for rows in trajectories.values()]
+    values = [torch.frombuffer(rows.values, dtype=torch.float64).view(-1, width) for rows in trajectories.values()]
     length = max(map(len, ts))
     never = [name for k, name in enumerate(columns.names) if all(bool(v[:, k].isnan().all()) for v in values)]
     if never:
