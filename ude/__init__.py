@@ -1,5 +1,6 @@
 """Universal differential equations in PyTorch."""
 
 from ude._version import __version__
+from ude.models import MLP, UDE, Parameter, Term
 
-__all__ = ["__version__"]
+__all__ = ["MLP", "UDE", "Parameter", "Term", "__version__"]
