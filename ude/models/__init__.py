@@ -4,6 +4,7 @@ from ude.models.coordinates import LatentField, LogCoordinates
 from ude.models.mlp import MLP
 from ude.models.parameters import Parameter, Parameters, Values
 from ude.models.replicated import Replicated, member, replicate
+from ude.models.signal import Signal
 from ude.models.term import Term
 from ude.models.ude import UDE
 
@@ -15,6 +16,7 @@ __all__ = [
     "Parameter",
     "Parameters",
     "Replicated",
+    "Signal",
     "Term",
     "Values",
     "member",
