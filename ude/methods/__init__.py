@@ -1,11 +1,11 @@
 """One step of each solver; never a loop."""
 
-from ude.methods.catalogue import BS3, RK4, Dopri5, Euler, Heun, Midpoint, Ralston, Tsit5
+from ude.methods.catalogue import BS3, RK4, Dopri5, Dopri8, Euler, Heun, Midpoint, Ralston, Tsit5, Vern7
 from ude.methods.explicit import ExplicitRungeKutta
 from ude.methods.method import Carry, Method, StepResult
 from ude.methods.tableau import Tableau
 
-EXPLICIT = (Euler(), Heun(), Midpoint(), Ralston(), BS3(), RK4(), Dopri5(), Tsit5())
+EXPLICIT = (Euler(), Heun(), Midpoint(), Ralston(), BS3(), RK4(), Dopri5(), Tsit5(), Vern7(), Dopri8())
 """One instance of every explicit method, by order."""
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "RK4",
     "Carry",
     "Dopri5",
+    "Dopri8",
     "Euler",
     "ExplicitRungeKutta",
     "Heun",
@@ -23,4 +24,5 @@ __all__ = [
     "StepResult",
     "Tableau",
     "Tsit5",
+    "Vern7",
 ]

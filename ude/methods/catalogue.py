@@ -8,7 +8,9 @@ from ude.methods.coefficients.classic import BS3 as BS3_TABLEAU
 from ude.methods.coefficients.classic import EULER, HEUN, MIDPOINT, RALSTON
 from ude.methods.coefficients.classic import RK4 as RK4_TABLEAU
 from ude.methods.coefficients.dopri5 import DOPRI5
+from ude.methods.coefficients.dopri8 import DOPRI8
 from ude.methods.coefficients.tsit5 import TSIT5
+from ude.methods.coefficients.vern7 import VERN7
 from ude.methods.explicit import ExplicitRungeKutta
 from ude.methods.tableau import Tableau
 
@@ -120,3 +122,32 @@ class Tsit5(ExplicitRungeKutta):
     """
 
     tableau: Tableau = field(default=TSIT5, init=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Vern7(ExplicitRungeKutta):
+    r"""The "most efficient" 7(6) pair of Verner: the method for tight tolerances.
+
+    Order 7, ten evaluations per step, error estimate of order 7, stiffness estimate from the last two stages. Dense
+    output is of order 7 and costs six extra evaluations, made only in steps where it is asked for.
+
+    Reference:
+        Verner (2010), Numerically optimal Runge-Kutta pairs with interpolants, Numer. Algorithms 53, 383-396.
+    """
+
+    tableau: Tableau = field(default=VERN7, init=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dopri8(ExplicitRungeKutta):
+    r"""The 8(7) pair of Prince and Dormand, RK8(7)13M: the highest order here.
+
+    Order 8, thirteen evaluations per step (fourteen stages, the last one carried over), error estimate of order 8,
+    stiffness estimate from the last two stages. Dense output is of order 7, once continuously differentiable, and
+    costs four extra evaluations, made only in steps where it is asked for.
+
+    Reference:
+        Prince & Dormand (1981), High order embedded Runge-Kutta formulae, J. Comput. Appl. Math. 7, 67-75.
+    """
+
+    tableau: Tableau = field(default=DOPRI8, init=False, repr=False)
