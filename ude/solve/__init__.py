@@ -1,1 +1,8 @@
-"""solve."""
+"""The door `solve`, the one loop, step control, saving, gradients and engines."""
+
+from ude.solve.adjoints import Checkpointed, Direct
+from ude.solve.controllers import PI, PID, FixedStep, I
+from ude.solve.door import solve
+from ude.solve.engines import Eager
+
+__all__ = ["PI", "PID", "Checkpointed", "Direct", "Eager", "FixedStep", "I", "solve"]

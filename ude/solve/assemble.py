@@ -1,0 +1,125 @@
+"""From segments to a `Solution`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ude.problems import Solution, Stats, Status, Steps
+from ude.solve.adjoints import Segment
+from ude.solve.engines import Task
+from ude.solve.interpolant import Interpolant
+from ude.solve.step import RUNNING, Point
+
+
+def assemble(
+    task: Task,
+    start: Point,
+    segments: Sequence[Segment],
+    times: Tensor | None,
+    direction: Tensor,
+    evaluations: int,
+    *,
+    t1: Tensor,
+    dense: bool,
+) -> Solution:
+    """Put the parts of a finished integration together.
+
+    Args:
+        task: The solve.
+        start: Where it began.
+        segments: What was done.
+        times: Times to save at, `(times, batch)`; None for every step.
+        direction: 1 or -1 per sample.
+        evaluations: Evaluations of the vector field before the first step.
+        t1: End of the interval, on the autograd graph.
+        dense: Keep the continuous solution.
+    """
+    layout = task.layout
+    end = segments[-1].point if segments else start
+    status = torch.where(end.status == RUNNING, int(Status.MAX_STEPS), end.status)
+    steps = _join_steps(start, segments)
+    accepted, attempts = steps.accepted.sum(0), _active(start, segments).sum(0)
+    extra = sum((segment.saved.evaluations for segment in segments), torch.zeros_like(attempts))
+    stats = Stats(
+        nfe=evaluations + attempts * task.method.evaluations + extra, accepted=accepted, rejected=attempts - accepted
+    )
+    if times is None:
+        ts, ys = _every_step(start, segments, steps, status, t1)
+    else:
+        ts, ys = times, _at_times(start, segments, times, end)
+    interpolant = None
+    if dense and len(segments) <= 1:
+        trace = segments[0].trace if segments else None
+        interpolant = Interpolant(task=task, trace=trace, t0=start.t, t1=end.t, y0=start.y, direction=direction)
+    shared = times is not None and (times.shape[1] == 1 or times.stride(1) == 0)
+    column = (lambda x: x) if layout.batched else (lambda x: x[..., 0])
+    return Solution(
+        ts=ts[:, 0] if shared or not layout.batched else ts,
+        ys=layout.unflatten(ys),
+        steps=Steps(**{name: column(getattr(steps, name)) for name in Steps.__slots__}),
+        stats=Stats(**{name: column(getattr(stats, name)) for name in Stats.__slots__}),
+        status=column(status),
+        interpolant=interpolant,
+    )
+
+
+def _join_steps(start: Point, segments: Sequence[Segment]) -> Steps:
+    if not segments:
+        nothing = start.dt.new_empty(0, len(start.dt))
+        return Steps(t=nothing, dt=nothing, error=nothing, stiffness=nothing, accepted=nothing.bool())
+    t, dt, error, stiffness, _, accepted = (
+        torch.cat(column) for column in zip(*(segment.scalars for segment in segments), strict=True)
+    )
+    return Steps(t=t.detach(), dt=dt, error=error, stiffness=stiffness, accepted=accepted)
+
+
+def _active(start: Point, segments: Sequence[Segment]) -> Tensor:
+    empty = start.status.new_empty(0, len(start.status))
+    return torch.cat([segment.scalars[4] for segment in segments]) if segments else empty
+
+
+def _at_times(start: Point, segments: Sequence[Segment], times: Tensor, end: Point) -> Tensor:
+    """Put every saved state in its place; the initial state at the start, NaN after a failure."""
+    rows = [torch.full_like(start.y, torch.nan).unsqueeze(0), start.y.unsqueeze(0)]
+    source = (times.detach() == start.t.detach()).long()
+    length = 2
+    for segment in segments:
+        place = segment.saved.place
+        row, sample = (place >= 0).nonzero(as_tuple=True)
+        source[place[row, sample], sample] = row + length
+        rows.append(segment.saved.values)
+        length += len(place)
+    return torch.cat(rows)[source, torch.arange(times.shape[1], device=times.device)]
+
+
+def _every_step(
+    start: Point, segments: Sequence[Segment], steps: Steps, status: Tensor, t1: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return times and states of the accepted steps; samples with fewer repeat their last row, NaN if they failed."""
+    batch = len(start.t)
+    order = steps.accepted.cumsum(0)
+    length = int(order[-1].max()) + 1 if len(order) else 1
+    last = order[-1] if len(order) else torch.zeros_like(status)
+    wanted = torch.arange(length, device=status.device).unsqueeze(-1)
+    # Row 0 is the initial state, row 1 + i the end of attempt i; the first attempt that reaches a count made it.
+    reached = torch.searchsorted(order.T.contiguous(), torch.minimum(wanted, last).T.contiguous()).T
+    source = torch.where((wanted == 0) | (last == 0), 0, 1 + reached)
+    sample = torch.arange(batch, device=status.device)
+    ends = torch.cat([start.t.unsqueeze(0), _end_times(steps, t1)])
+    states = torch.cat([start.y.unsqueeze(0), *(segment.saved.values for segment in segments)])
+    ys = states[source, sample]
+    failed = (wanted > last) & (status != int(Status.SUCCESS))
+    return ends[source, sample], torch.where(failed.unsqueeze(-1), torch.nan, ys)
+
+
+def _end_times(steps: Steps, t1: Tensor) -> Tensor:
+    """Return the end of every step, exactly `t1` for the last one."""
+    ends = steps.t + steps.dt
+    if len(ends):
+        last = steps.accepted & (steps.accepted.flip(0).cumsum(0).flip(0) == 1)
+        close = (ends - t1.detach()).abs() <= 8 * torch.finfo(ends.dtype).eps * torch.maximum(ends.abs(), steps.t.abs())
+        ends = torch.where(last & close, t1, ends)
+    return ends

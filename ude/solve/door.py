@@ -1,0 +1,229 @@
+"""The door `solve`: checks once, then hands tensors to the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ude._checks import positive
+from ude._typing import State
+from ude.methods import Tsit5
+from ude.methods.method import Method
+from ude.problems import ODEProblem, Solution, Status
+from ude.solve.adjoints import Adjoint, Direct, segment_runner
+from ude.solve.assemble import assemble
+from ude.solve.controllers import PI, Controller
+from ude.solve.engines import Eager, Engine, Task
+from ude.solve.failure import raise_on_failure
+from ude.solve.flatten import Layout, broadcast_tolerance
+from ude.solve.initial_step import initial_step
+from ude.solve.saving import AtTimes, EveryStep, Saver
+from ude.solve.step import RUNNING, Limits, Point
+
+
+def solve(
+    problem: ODEProblem,
+    method: Method | None = None,
+    *,
+    save_at: Tensor | Sequence[float] | None = None,
+    rtol: float | State = 1e-5,
+    atol: float | State = 1e-7,
+    dt: float | Tensor | None = None,
+    controller: Controller | None = None,
+    engine: str | Engine = "eager",
+    adjoint: Adjoint = Direct(),  # noqa: B008
+    dense: bool = True,
+    max_steps: int = 100_000,
+    throw: bool = True,
+    progress: bool = False,
+) -> Solution:
+    r"""Solve $\dot y = f(t, y)$, $y(t_0) = y_0$, from $t_0$ to $t_1$.
+
+    Steps are as long as the tolerances allow: the root mean square over the components of the estimated error of a
+    step, divided by `atol + rtol * |y|`, is at most 1. The result is differentiable in `y0`, `p`, everything that the
+    vector field closes over, `save_at` and `t_span`; the gradient is that of the steps as they were made, whose
+    lengths count as constants.
+
+    Args:
+        problem: What to solve.
+        method: Makes the steps; by default `Tsit5()`, or `Vern7()` where `rtol < 1e-6` in double precision.
+        save_at: Times of the states to return, of shape `(times,)`, or `(times, batch)` for a batched problem;
+            between $t_0$ and $t_1$, both allowed, in the direction of time. By default $t_0$ and the end of every
+            step.
+        rtol: Relative tolerance: a number, or a tensor that broadcasts to the state.
+        atol: Absolute tolerance, in the unit of the state, likewise. Give badly scaled states one each.
+        dt: Length of the first step, in the unit of time; chosen automatically by default. With
+            `controller=FixedStep()`, the length of every step.
+        controller: Chooses the step lengths: `PI()` by default, `I()`, `PID()`, `FixedStep()`. A method without
+            an error estimate takes constant steps.
+        engine: `"eager"` or `"compiled"`, or an engine object with options.
+        adjoint: `Direct()`, or `Checkpointed()` for long solves whose gradient would not fit in memory.
+        dense: Keep the continuous solution, so that `solution(t)` works.
+        max_steps: Most attempts per sample.
+        throw: Raise `SolveError` if a sample fails; otherwise see `Solution.status`.
+        progress: Show a progress bar.
+
+    Returns:
+        Times, states, and the work and quality of every step.
+
+    Raises:
+        ValueError: If an argument cannot be used.
+        SolveError: If a sample fails and `throw` is set. It carries the solution up to there.
+
+    Example:
+        >>> import torch
+        >>> decay = ODEProblem(lambda t, y: -y, torch.ones(2, dtype=torch.float64), (0.0, 1.0))
+        >>> solution = solve(decay, save_at=[0.5, 1.0])
+        >>> solution.ys
+        tensor([[0.6065, 0.6065],
+                [0.3679, 0.3679]], dtype=torch.float64)
+    """
+    layout = Layout.of(problem.y0, batched=problem.batched)
+    y0 = layout.flatten(problem.y0)
+    t0, t1 = _times(problem, y0)
+    method = _default_method(rtol, y0) if method is None else method
+    controller = _controller(controller, method, dt)
+    span = (t1 - t0).detach()
+    direction = torch.where(span < 0, -1.0, 1.0).to(span)
+    times = _save_times(save_at, t0, t1, layout)
+    moving = t0.requires_grad or t1.requires_grad or (times is not None and times.requires_grad)
+    saver: Saver = (
+        EveryStep(end=t1 if moving else None)
+        if times is None
+        else AtTimes(ts=times, direction=direction, t0=t0.detach(), differentiable=moving)
+    )
+    limits = _limits(problem.y0, layout, t0, t1, rtol, atol)
+    task = Task(
+        vector_field=problem.vector_field,
+        p=problem.p,
+        layout=layout,
+        field=layout.bind(problem.vector_field, problem.p),
+        method=method,
+        controller=controller,
+        limits=limits,
+        differentiate=torch.is_grad_enabled(),
+        report=None,
+    )
+    point, evaluations = _start(task, t0, y0, span, dt)
+    engine = _engine(engine)
+    dense = dense and adjoint.keeps_trace
+    run = segment_runner(task, engine, saver, keep_trace=dense)
+    segments = adjoint.run(run, point, int(positive("max_steps", max_steps)), engine.block, dense=dense)
+    solution = assemble(task, point, segments, times, direction, evaluations, t1=t1, dense=dense)
+    if throw:
+        raise_on_failure(solution, problem)
+    return solution
+
+
+def _times(problem: ODEProblem, y0: Tensor) -> tuple[Tensor, Tensor]:
+    """Return start and end as real tensors of shape `(batch,)`."""
+    times = []
+    for name, value in zip(("t0", "t1"), problem.t_span, strict=True):
+        time = torch.as_tensor(value, dtype=y0.real.dtype, device=y0.device)
+        if time.ndim > problem.batched or (time.ndim and len(time) != len(y0)):
+            raise ValueError(
+                f"`{name}` in `t_span` must be a number{' or have shape (batch,)' if problem.batched else ''}, got "
+                f"shape {tuple(time.shape)}."
+            )
+        if not bool(time.isfinite().all()):
+            raise ValueError(f"`{name}` in `t_span` must be finite, got {value}.")
+        times.append(time.expand(len(y0)))
+    return times[0], times[1]
+
+
+def _default_method(rtol: float | State, y0: Tensor) -> Method:
+    return Tsit5()
+
+
+def _controller(controller: Controller | None, method: Method, dt: float | Tensor | None) -> Controller:
+    """Return the controller to use, having checked that it can work with the method."""
+    from ude.solve.controllers import FixedStep
+
+    controls = method.error_order is not None
+    if controller is None:
+        controller = PI() if controls else FixedStep()
+    if controller.needs_error and not controls:
+        raise ValueError(f"{method} has no error estimate to control its steps. Use `controller=FixedStep()`.")
+    if not controller.needs_error and dt is None:
+        raise ValueError(f"{method} with constant steps needs their length: give `dt`.")
+    return controller
+
+
+def _save_times(save_at: Tensor | Sequence[float] | None, t0: Tensor, t1: Tensor, layout: Layout) -> Tensor | None:
+    """Return the times to save at as `(times, batch)`, having checked them."""
+    if save_at is None:
+        return None
+    ts = torch.as_tensor(save_at, dtype=t0.dtype, device=t0.device)
+    if not 1 <= ts.ndim <= 1 + layout.batched or (ts.ndim == 2 and ts.shape[1] != len(t0)) or len(ts) == 0:
+        wanted = "(times,) or (times, batch)" if layout.batched else "(times,)"
+        raise ValueError(f"`save_at` must have shape {wanted} with at least one time, got {tuple(ts.shape)}.")
+    ts = ts if ts.ndim == 2 else ts.unsqueeze(-1).expand(-1, len(t0))
+    low, high = torch.minimum(t0, t1).detach(), torch.maximum(t0, t1).detach()
+    slack = 8 * torch.finfo(ts.dtype).eps * torch.maximum(low.abs(), high.abs())
+    inside = (ts >= low - slack) & (ts <= high + slack)
+    if not bool(inside.all()):
+        row, sample = (~inside).nonzero()[0].tolist()
+        raise ValueError(
+            f"`save_at` must lie in [t0, t1] = [{t0[sample]:.6g}, {t1[sample]:.6g}], got {ts[row, sample]:.6g}. "
+            "Extend `t_span` or drop these times."
+        )
+    forward = torch.where(t1 < t0, -1.0, 1.0)
+    if not bool((ts.diff(dim=0) * forward >= 0).all()):
+        raise ValueError(
+            "`save_at` must run from t0 to t1 without turning back: sort it, in decreasing order if t1 < t0."
+        )
+    # Rounding may have put an end just outside.
+    return ts + (ts.clamp(low, high) - ts).detach()
+
+
+def _limits(y0: State, layout: Layout, t0: Tensor, t1: Tensor, rtol: float | State, atol: float | State) -> Limits:
+    eps = torch.finfo(t0.dtype).eps
+    t0, t1 = t0.detach(), t1.detach()
+    return Limits(
+        t1=t1,
+        floor=eps**2 * (t1 - t0).abs(),
+        rtol=broadcast_tolerance("rtol", rtol, layout, y0, t0),
+        atol=broadcast_tolerance("atol", atol, layout, y0, t0),
+    )
+
+
+def _start(task: Task, t0: Tensor, y0: Tensor, span: Tensor, dt: float | Tensor | None) -> tuple[Point, int]:
+    """Return the point before the first step, and the evaluations of the vector field it took."""
+    method, field, evaluations = task.method, task.field, 0
+    guess = dt is None and bool((span != 0).any())
+    f0 = None
+    if guess or method.init_evaluations == 1:
+        f0, evaluations = field(t0, y0), 1
+    if method.init_evaluations == 1:
+        carry = method.init(lambda t, y: f0, t0, y0)  # pyright: ignore[reportArgumentType]
+    else:
+        carry, evaluations = method.init(field, t0, y0), evaluations + method.init_evaluations
+    if dt is not None:
+        first = torch.as_tensor(dt, dtype=t0.dtype, device=t0.device).detach().expand(len(y0))
+        if not bool(((first > 0) & first.isfinite()).all()):
+            raise ValueError(f"`dt` must be a positive finite number, or one per sample, got {dt}.")
+    elif guess:
+        assert f0 is not None
+        assert method.error_order is not None
+        first = initial_step(field, t0.detach(), y0, f0, span, task.limits, method.error_order)
+        evaluations += 1
+    else:
+        first = span.abs()
+    sound = y0.detach().isfinite().all(-1) & first.isfinite()
+    status = torch.where(sound, RUNNING, int(Status.NON_FINITE))
+    status = torch.where(sound & (span == 0), int(Status.SUCCESS), status)
+    step = torch.copysign(torch.where(sound, first, 0.0), span)
+    memory = task.controller.init(torch.ones_like(span))
+    return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status), evaluations
+
+
+def _engine(engine: str | Engine) -> Engine:
+    if not isinstance(engine, str):
+        return engine
+    makers: dict[str, Callable[[], Any]] = {"eager": Eager}
+    if engine not in makers:
+        raise ValueError(f"`engine` must be one of {sorted(makers)} or an engine object, got {engine!r}.")
+    return makers[engine]()

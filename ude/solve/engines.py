@@ -1,0 +1,85 @@
+"""How attempts are run: one by one, or as compiled blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ude._typing import FlatField, VectorField
+from ude.methods.method import Method
+from ude.solve.controllers import Controller
+from ude.solve.flatten import Layout
+from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt
+from ude.solve.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Everything about a solve that does not change from step to step.
+
+    Args:
+        vector_field: The user's function.
+        p: The user's parameters.
+        layout: Between the user's state and `(batch, state)`.
+        field: The vector field as methods see it.
+        method: Makes steps.
+        controller: Decides on them.
+        limits: End of the interval and tolerances.
+        differentiate: The result is to carry a gradient.
+        report: Called now and then with the point reached; None for silence.
+    """
+
+    vector_field: VectorField
+    p: Any
+    layout: Layout
+    field: FlatField
+    method: Method
+    controller: Controller
+    limits: Limits
+    differentiate: bool
+    report: Callable[[Tensor], None] | None = None
+
+
+class Engine(Protocol):
+    """Runs attempts until every sample has come to its end, or for a given number of attempts."""
+
+    @property
+    def block(self) -> int:
+        """Segments are multiples of so many attempts."""
+        ...
+
+    def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
+        """Run up to `attempts` attempts, at least one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """Plain PyTorch, one operation after the other: every transform and every debugger works."""
+
+    @property
+    def block(self) -> int:
+        """Attempts are single."""
+        return 1
+
+    def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
+        """Run up to `attempts` attempts; looks after each whether any sample is still running."""
+        records: list[Attempt] = []
+        for _ in range(attempts):
+            following, record = self._attempt(task, point)
+            if task.differentiate and not bool(record.finite.all()):
+                # Values stay the same; the backward pass no longer meets the infinite derivatives of this attempt.
+                following, record = self._attempt(task, point, ~record.finite)
+            records.append(record)
+            point = following
+            if task.report is not None:
+                task.report(point.t)
+            if not bool((point.status == RUNNING).any()):
+                break
+        return point, Trace.of(records)
+
+    def _attempt(self, task: Task, point: Point, blocked: Tensor | None = None) -> tuple[Point, Attempt]:
+        return attempt(task.field, task.method, task.controller, task.limits, point, blocked)

@@ -1,0 +1,68 @@
+"""What to tell the user when a solve fails."""
+
+from __future__ import annotations
+
+import torch
+
+from ude.problems import ODEProblem, Solution, SolveError, Status
+
+CAUSES = {
+    Status.MAX_STEPS: "it used up `max_steps`",
+    Status.STEP_TOO_SMALL: "the step became too small for the precision of the time",
+    Status.NON_FINITE: "the state or the vector field is infinite or NaN, however short the step",
+    Status.BACKEND_FAILED: "the backend gave up",
+}
+REMEDIES = {
+    Status.MAX_STEPS: "Raise `max_steps` or loosen `rtol` and `atol`.",
+    Status.STEP_TOO_SMALL: (
+        "The solution may have a singularity there, or the vector field a jump: end `t_span` before it, loosen `rtol` "
+        "and `atol`, or compute in double precision."
+    ),
+    Status.NON_FINITE: (
+        "Look for a division by zero, a root or logarithm of a negative number, or a growth without bound; shorten "
+        "`t_span`, or scale the outputs of a network that was just initialised."
+    ),
+    Status.BACKEND_FAILED: "Try a method of this library, or other tolerances.",
+}
+STIFF = 1e3
+"""Fastest rate times interval above which an explicit method is likely to be limited by stability."""
+
+
+def raise_on_failure(solution: Solution, problem: ODEProblem) -> None:
+    """Raise `SolveError` naming the first sample that failed, if any did."""
+    status = torch.atleast_1d(solution.status)
+    failed = (status != int(Status.SUCCESS)).nonzero().squeeze(-1).tolist()
+    if not failed:
+        return
+    sample, kind = failed[0], Status(int(status[failed[0]]))
+    who = f"sample {sample} of {len(status)}" if problem.batched else "the solve"
+    others = f" {len(failed) - 1} other sample(s) failed as well." if len(failed) > 1 else ""
+    where, stiff = _where(solution, sample, problem)
+    message = f"{who} stopped{where}: {CAUSES[kind]}. {REMEDIES[kind]}{stiff}{others}"
+    raise SolveError(message[0].upper() + message[1:], solution)
+
+
+def _where(solution: Solution, sample: int, problem: ODEProblem) -> tuple[str, str]:
+    """Describe the last attempt of a sample, and what its stiffness suggests."""
+    columns = {
+        name: x.detach() if x.ndim == 2 else x.detach().unsqueeze(-1)
+        for name, x in zip(solution.steps.__slots__, _fields(solution), strict=True)
+    }
+    tried = columns["dt"][:, sample].nonzero().squeeze(-1)
+    if not len(tried):
+        return " before its first step", ""
+    last = {name: float(x[int(tried[-1]), sample]) for name, x in columns.items()}
+    t = last["t"] + last["dt"] * last["accepted"]
+    where = (
+        f" at t = {t:.6g} with step {last['dt']:.3g}, error ratio {last['error']:.3g}, "
+        f"stiffness {last['stiffness']:.3g} per unit of time"
+    )
+    t0, t1 = (float(torch.as_tensor(x).detach().expand(sample + 1)[sample]) for x in problem.t_span)
+    ratio = last["stiffness"] * abs(t1 - t0)
+    if ratio < STIFF:
+        return where, ""
+    return where, f' The problem looks stiff (fastest rate times interval about {ratio:.0e}): try `SciPy("LSODA")`.'
+
+
+def _fields(solution: Solution) -> list[torch.Tensor]:
+    return [getattr(solution.steps, name) for name in solution.steps.__slots__]

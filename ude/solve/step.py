@@ -1,0 +1,171 @@
+"""One trial step and what becomes of it: a pure function of tensors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ude._typing import FlatField
+from ude.methods.method import Carry, Method
+from ude.problems.solution import Status
+from ude.solve.controllers import Controller, Memory
+
+RUNNING = -1
+"""Status of a sample that has not come to its end."""
+
+
+class Limits(NamedTuple):
+    """What stays the same from step to step; tensors, so that new values need no new compilation.
+
+    Args:
+        t1: End of the interval, shape `(batch,)`.
+        floor: A step that must become shorter than this, or than the resolution of `t`, fails; shape `(batch,)`.
+        rtol: Relative tolerance, shape `()` or `(batch, state)`.
+        atol: Absolute tolerance, likewise; positive.
+    """
+
+    t1: Tensor
+    floor: Tensor
+    rtol: Tensor
+    atol: Tensor
+
+
+class Point(NamedTuple):
+    """Where the integration stands.
+
+    Args:
+        t: Time, shape `(batch,)`; on the autograd graph only through the start time.
+        dt: Signed length of the next trial step, shape `(batch,)`; detached.
+        y: State, shape `(batch, state)`.
+        carry: What the method hands from step to step.
+        memory: What the controller remembers; detached.
+        status: `RUNNING` or a `Status`, shape `(batch,)`.
+    """
+
+    t: Tensor
+    dt: Tensor
+    y: Tensor
+    carry: Carry
+    memory: Memory
+    status: Tensor
+
+
+class Attempt(NamedTuple):
+    """What is kept of one trial step, for dense output, `Steps` and `Stats`.
+
+    `t`, `dt`, `t1`, `error`, `stiffness`, `active`, `accepted` and `finite` have shape `(batch,)`,
+    `y0`, `y1` and every stage `(batch, state)`.
+
+    Args:
+        t: Start of the step.
+        dt: Its signed length; zero for a sample that had finished.
+        t1: Time afterwards: the end of the step if it was accepted, else its start.
+        y0: State at the start.
+        y1: State at the end of the step, accepted or not.
+        stages: Stage derivatives.
+        error: Error ratio, infinite where something was not finite.
+        stiffness: Stiffness estimate.
+        active: The sample was still running.
+        accepted: The step was taken.
+        finite: No number of an active step was infinite or NaN.
+    """
+
+    t: Tensor
+    dt: Tensor
+    t1: Tensor
+    y0: Tensor
+    y1: Tensor
+    stages: tuple[Tensor, ...]
+    error: Tensor
+    stiffness: Tensor
+    active: Tensor
+    accepted: Tensor
+    finite: Tensor
+
+
+def attempt(
+    field: FlatField,
+    method: Method,
+    controller: Controller,
+    limits: Limits,
+    point: Point,
+    blocked: Tensor | None = None,
+) -> tuple[Point, Attempt]:
+    """Try one step of every running sample; the others stand still with a step of zero.
+
+    Args:
+        field: Vector field.
+        method: Makes the step.
+        controller: Decides on it.
+        limits: End of the interval and tolerances.
+        point: Where the integration stands.
+        blocked: Samples known to meet a number that is not finite in this step. They stand still and shrink
+            their step as they would have done, so that no infinite derivative enters the backward pass.
+
+    Returns:
+        The next point, and the record of the attempt.
+    """
+    active = point.status == RUNNING
+    remaining = limits.t1 - point.t.detach()
+    # A last step up to 1 % longer avoids one of a length near rounding error (Hairer's DOPRI5 does the same).
+    last = remaining.abs() <= 1.01 * point.dt.abs()
+    tried = torch.where(last, remaining, point.dt)
+    dt = torch.where(active if blocked is None else active & ~blocked, tried, 0.0)
+    result = method.step(field, point.t, dt, point.y, point.carry)
+    finite = result.y1.isfinite().all(-1)
+    if result.error is None:
+        error = torch.zeros_like(point.dt)
+    else:
+        error = error_ratio(result.error, point.y, result.y1, limits)
+        finite = finite & error.detach().isfinite()
+    if blocked is not None:
+        finite = finite & ~blocked
+    decision = controller.decide(error.detach(), finite, point.memory, method.error_order)
+    accepted = active & decision.accept
+    step_taken, next_dt = accepted.unsqueeze(-1), torch.where(active, tried * decision.factor, point.dt)
+    if not controller.needs_error:
+        next_dt = point.dt
+    # A rejected step that cannot shrink further is the end of its sample.
+    floor = torch.maximum(limits.floor, 10 * torch.finfo(dt.dtype).eps * point.t.detach().abs())
+    stuck = (next_dt.abs() <= floor) | (decision.factor >= 1.0)
+    failure = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
+    status = torch.where(active & ~decision.accept & stuck, failure, point.status)
+    status = torch.where(accepted & last, int(Status.SUCCESS), status)
+    t = torch.where(accepted, torch.where(last, limits.t1, point.t + dt), point.t)
+    record = Attempt(
+        t=point.t,
+        dt=dt,
+        t1=t,
+        y0=point.y,
+        y1=result.y1,
+        stages=result.stages,
+        error=torch.where(finite, error, torch.where(active, torch.inf, 0.0)),
+        stiffness=torch.zeros_like(dt) if result.stiffness is None else result.stiffness,
+        active=active,
+        accepted=accepted,
+        finite=finite | ~active,
+    )
+    following = Point(
+        t=t,
+        dt=next_dt,
+        y=torch.where(step_taken, result.y1, point.y),
+        carry=tuple(torch.where(step_taken, new, old) for new, old in zip(result.carry, point.carry, strict=True)),
+        memory=decision.memory,
+        status=status,
+    )
+    return following, record
+
+
+def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, limits: Limits) -> Tensor:
+    r"""Return $\sqrt{\operatorname{mean}_i\, |e_i / (a_i + r_i \max(|y_{0,i}|, |y_{1,i}|))|^2}$ per sample.
+
+    Its gradient is zero, not NaN, where the error vanishes.
+    """
+    scale = torch.addcmul(limits.atol, torch.maximum(y0.abs(), y1.abs()), limits.rtol)
+    scaled = error / scale
+    square = (scaled.abs() if scaled.is_complex() else scaled).square().mean(-1)
+    # NaN compares as different from zero and goes on as NaN.
+    usable = square != 0.0
+    return torch.where(usable, torch.where(usable, square, 1.0).sqrt(), 0.0)
