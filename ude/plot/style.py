@@ -67,7 +67,7 @@ def whole_numbers(ax: Axes) -> None:
     """Mark the horizontal axis at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
 
 
 def legend(figure: Figure, ax: Axes) -> None:
