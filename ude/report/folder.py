@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ude._checks import InputError
+from ude.datasets.table import show
 
 _MARK = "config.json"
 
@@ -20,31 +21,29 @@ def check_target(folder: Path, *, overwrite: bool = False) -> None:
         InputError: If the folder exists and `overwrite` is not set, if it is not a folder of results, or if it
             cannot be made.
     """
-    if folder.is_dir() and not _is_empty(folder):
-        if not overwrite:
-            raise InputError(
-                f"The folder {str(folder)!r} exists. Choose another `--out`, or replace it with `--overwrite`."
-            )
-        if not (folder / _MARK).is_file():
-            raise InputError(
-                f"The folder {str(folder)!r} was not written by this program (it has no {_MARK}), so it is not "
-                "replaced. Choose another `--out`."
-            )
-    elif folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file. Choose another name for `--out`.")
     try:
+        _check_existing(folder, overwrite)
         folder.parent.mkdir(parents=True, exist_ok=True)
         Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)).rmdir()
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"The folder {str(folder)!r} cannot be made: {reason}. Choose another `--out`.") from None
+        raise InputError(f"The folder {show(folder)} cannot be made: {reason}. Choose another `--out`.") from None
 
 
-def _is_empty(folder: Path) -> bool:
-    try:
-        return not any(folder.iterdir())
-    except OSError:
-        return False
+def _check_existing(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{show(folder)} is a file. Choose another name for `--out`.")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"The folder {show(folder)} exists. Choose another `--out`, or replace it with `--overwrite`.")
+    if not (folder / _MARK).is_file():
+        raise InputError(
+            f"The folder {show(folder)} was not written by this program (it has no {_MARK}), so it is not "
+            "replaced. Choose another `--out`."
+        )
 
 
 @contextmanager
