@@ -75,13 +75,15 @@ class Tableau:
                 f"{self.name}: `a`, `b` and `c` must have one entry per stage, got {len(self.a)} rows in `a`, "
                 f"{stages} weights in `b` and {len(self.c)} nodes in `c`."
             )
+        if self.order < 1:
+            raise ValueError(f"{self.name}: `order` must be at least 1, got {self.order}.")
         self._set("fsal", stages > 1 and self.b[-1] == 0.0 and self.a[-1] == self.b[:-1])
+        _check_nodes(self.name, self.a, self.c)
+        _check_order(self.name, "b", self.a, self.b, self.order)
         self._check_error_estimate()
         if self.dense is None:
             self._use_cubic_hermite()
         self._check_dense()
-        self._check_nodes()
-        _check_order(self.name, "b", self.a, self.b, self.order)
 
     def _check_error_estimate(self) -> None:
         if (self.b_err is None) != (self.embedded_order is None):
@@ -134,18 +136,11 @@ class Tableau:
                     f"to {weight}, got {sum(row)}."
                 )
         all_a = (*self.a, *self.extra_a)
+        _check_nodes(self.name, all_a, (*self.c, *self.extra_c))
         # Three points show every polynomial identity of this family that a typing error could break.
         for theta in (0.25, 0.5, 0.75):
             weights = [sum(x * theta ** (j + 1) for j, x in enumerate(row)) for row in dense]
             _check_order(self.name, f"dense at theta = {theta}", all_a, weights, self.dense_order, theta)
-
-    def _check_nodes(self) -> None:
-        for i, (row, node) in enumerate(zip((*self.a, *self.extra_a), (*self.c, *self.extra_c), strict=True)):
-            if abs(sum(row) - node) > TOLERANCE:
-                raise ValueError(
-                    f"{self.name}: row {i} of `a` must sum to the node c[{i}] = {node}, got {sum(row)}. "
-                    "Check this row against the source."
-                )
 
     def _set(self, name: str, value: object) -> None:
         """Normalise a field while the frozen value is being made."""
@@ -181,6 +176,15 @@ def _lower_row(name: str, i: int, row: Sequence[float], stages: int) -> tuple[fl
             f"got {values}. Only explicit methods can be given this way."
         )
     return values[:i]
+
+
+def _check_nodes(name: str, a: Sequence[Sequence[float]], c: Sequence[float]) -> None:
+    for i, (row, node) in enumerate(zip(a, c, strict=True)):
+        if abs(sum(row) - node) > TOLERANCE:
+            raise ValueError(
+                f"{name}: row {i} of `a` must sum to the node c[{i}] = {node}, got {sum(row)}. "
+                "Check this row against the source."
+            )
 
 
 def _check_order(

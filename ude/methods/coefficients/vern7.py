@@ -1,8 +1,9 @@
 """Verner (2010), Numerically optimal Runge-Kutta pairs with interpolants, Numer. Algorithms 53, 383-396.
 
 The "most efficient" pair of orders 7 and 6 with ten stages, as its author publishes it at sfu.ca/~jverner, and its
-interpolant of order 7 with six extra stages. Its parameter a(12, 11) = -0.0160443457 is published to nine digits: the
-continuous conditions of order 7 hold to 3e-7 only, which counts below step sizes where its error is 1e-14 already.
+interpolant of order 7 with six extra stages. One parameter of it, a(12, 11) = -0.0160443457, is published to nine
+digits, so that the continuous conditions of order 7 hold to 3e-7 only. That exceeds the error of order 8 in steps below
+0.01 time scales of the dynamics, where both are far below rounding.
 """
 
 from __future__ import annotations
