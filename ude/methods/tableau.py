@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import mul
+from typing import TypeAlias
 
-from ude.methods.rooted_trees import density, elementary_weights, trees
+from ude.methods.rooted_trees import Tree, density, elementary_weights, trees, vertices
+
+OrderConditions: TypeAlias = list[tuple[Tree, list[float], int]]
+"""Trees, their elementary weights and their densities."""
 
 TOLERANCE = 1e-8
 """Largest residual of an order condition; published decimals have at least ten digits."""
@@ -79,13 +84,14 @@ class Tableau:
             raise ValueError(f"{self.name}: `order` must be at least 1, got {self.order}.")
         self._set("fsal", stages > 1 and self.b[-1] == 0.0 and self.a[-1] == self.b[:-1])
         _check_nodes(self.name, self.a, self.c)
-        _check_order(self.name, "b", self.a, self.b, self.order)
-        self._check_error_estimate()
+        conditions = _order_conditions(self.a)
+        _check_order(self.name, "b", conditions, self.b, self.order)
+        self._check_error_estimate(conditions)
         if self.dense is None:
             self._use_cubic_hermite()
         self._check_dense()
 
-    def _check_error_estimate(self) -> None:
+    def _check_error_estimate(self, conditions: OrderConditions) -> None:
         if (self.b_err is None) != (self.embedded_order is None):
             raise ValueError(
                 f"{self.name}: give both `b_err` and `embedded_order`, the order of `b - b_err`, or neither."
@@ -98,7 +104,7 @@ class Tableau:
                 f"{self.name}: `b_err` must have one weight per stage, {len(self.b)}, got {len(self.b_err)}."
             )
         embedded = tuple(x - e for x, e in zip(self.b, self.b_err, strict=True))
-        _check_order(self.name, "b - b_err", self.a, embedded, self.embedded_order)
+        _check_order(self.name, "b - b_err", conditions, embedded, self.embedded_order)
 
     def _use_cubic_hermite(self) -> None:
         if self.extra_a or self.extra_c or self.dense_order is not None:
@@ -137,10 +143,11 @@ class Tableau:
                 )
         all_a = (*self.a, *self.extra_a)
         _check_nodes(self.name, all_a, (*self.c, *self.extra_c))
+        conditions = _order_conditions(all_a)
         # Three points show every polynomial identity of this family that a typing error could break.
         for theta in (0.25, 0.5, 0.75):
             weights = [sum(x * theta ** (j + 1) for j, x in enumerate(row)) for row in dense]
-            _check_order(self.name, f"dense at theta = {theta}", all_a, weights, self.dense_order, theta)
+            _check_order(self.name, f"dense at theta = {theta}", conditions, weights, self.dense_order, theta)
 
     def _set(self, name: str, value: object) -> None:
         """Normalise a field while the frozen value is being made."""
@@ -187,17 +194,21 @@ def _check_nodes(name: str, a: Sequence[Sequence[float]], c: Sequence[float]) ->
             )
 
 
+def _order_conditions(a: Sequence[Sequence[float]]) -> OrderConditions:
+    """Return every rooted tree of at most 5 vertices with its elementary weights and density."""
+    return [(tree, elementary_weights(tree, a), density(tree)) for n in range(1, 6) for tree in trees(n)]
+
+
 def _check_order(
-    name: str, what: str, a: Sequence[Sequence[float]], b: Sequence[float], order: int, theta: float = 1.0
+    name: str, what: str, conditions: OrderConditions, b: Sequence[float], order: int, theta: float = 1.0
 ) -> None:
-    r"""Check $\sum_i b_i \phi_i(t) = \theta^{|t|} / \gamma(t)$ for all trees with at most `order` and 5 vertices."""
-    for n in range(1, min(order, 5) + 1):
-        for tree in trees(n):
-            got = sum(x * phi for x, phi in zip(b, elementary_weights(tree, a), strict=True))
-            expected = theta**n / density(tree)
-            if abs(got - expected) > TOLERANCE:
-                raise ValueError(
-                    f"{name}: the weights `{what}` do not have order {order}: the condition of order {n} for the "
-                    f"rooted tree {tree} gives {got:.12g} instead of {expected:.12g}. "
-                    f"Check the coefficients against the source, or state order {n - 1}."
-                )
+    r"""Check $\sum_i b_i \phi_i(t) = \theta^{|t|} / \gamma(t)$ for all trees of at most `order` vertices."""
+    for tree, phi, gamma in conditions:
+        n = vertices(tree)
+        got, expected = sum(map(mul, b, phi)), theta**n / gamma
+        if n <= order and abs(got - expected) > TOLERANCE:
+            raise ValueError(
+                f"{name}: the weights `{what}` do not have order {order}: the condition of order {n} for the "
+                f"rooted tree {tree} gives {got:.12g} instead of {expected:.12g}. "
+                f"Check the coefficients against the source, or state order {n - 1}."
+            )
