@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ude._version import __version__
+from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.models import MLP, UDE, Parameter, Signal, Term
 from ude.problems import ODEProblem, Solution, SolveError
 from ude.solve import PI, PID, Checkpointed, Direct, Eager, FixedStep, I, solve
@@ -19,28 +20,37 @@ _LAZY = {
 """Names looked up at first use, by module: `import ude` loads no more than a solve needs."""
 
 __all__ = [
+    "LBFGS",
     "MLP",
     "PI",
     "PID",
     "STLSQ",
     "UDE",
+    "Adam",
     "Checkpointed",
+    "Collocation",
     "Custom",
     "Direct",
     "Eager",
+    "Fit",
     "FixedStep",
     "ForwardSelection",
     "Fourier",
     "I",
+    "InitialStates",
+    "MultipleShooting",
     "ODEProblem",
     "Parameter",
     "Polynomial",
     "Rational",
     "Signal",
+    "SingleShooting",
     "Solution",
     "SolveError",
+    "SolverOptions",
     "Term",
     "__version__",
+    "fit",
     "solve",
 ]
 

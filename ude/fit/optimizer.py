@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ and `iteration` (evaluations so far).
 """
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """Minimises one loss per row of `theta`, by asking for one evaluation of all rows at a time.
 
@@ -26,6 +27,11 @@ class Optimizer(Protocol):
     @property
     def name(self) -> str:
         """Name of the phase in the history."""
+        ...
+
+    @property
+    def iterations(self) -> int:
+        """Largest number of evaluations."""
         ...
 
     def init(self, theta: Tensor) -> OptimizerState:

@@ -1,0 +1,207 @@
+"""The door `fit`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ude._checks import InputError
+from ude.fit.assembly import assemble, data_sets
+from ude.fit.checkpoint import Checkpoint, Saver, load_checkpoint
+from ude.fit.collocation import Collocation
+from ude.fit.initial_states import InitialStates
+from ude.fit.multiple_shooting import MultipleShooting
+from ude.fit.options import SolverOptions
+from ude.fit.result import Fit
+from ude.fit.simulation import Stepping
+from ude.fit.single_shooting import SingleShooting, trajectory_losses
+from ude.fit.task import Task
+from ude.fit.training import Phase, Training
+from ude.models import UDE
+from ude.problems import Trajectories
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """Turns a task into phases of training."""
+
+    def phases(self, task: Task, stepping: Stepping) -> list[Phase]:
+        """Return the phases, in order."""
+        ...
+
+
+STRATEGIES: dict[str, tuple[Strategy, ...]] = {
+    "single": (SingleShooting(),),
+    "multiple": (MultipleShooting(), SingleShooting()),
+    "collocation": (Collocation(), SingleShooting()),
+}
+"""Ready-made chains, by the names that `fit` accepts for them."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a fit; nothing is lost.
+
+    Attributes:
+        fit: The fit so far.
+        checkpoint: The checkpoint that `resume=True` continues from; None if there was no place for it.
+    """
+
+    def __init__(self, message: str, fit: Fit, checkpoint: Path | None) -> None:
+        super().__init__(message)
+        self.fit, self.checkpoint = fit, checkpoint
+
+
+def fit(
+    model: UDE,
+    data: Trajectories | Sequence[Trajectories],
+    *,
+    strategy: str | Strategy | Sequence[Strategy] = "collocation",
+    replicates: int | None = None,
+    y0: Literal["data", "learn"] | Tensor | InitialStates = "data",
+    weights: Mapping[str, float] | Tensor | None = None,
+    l2: float = 0.0,
+    solver: SolverOptions = SolverOptions(),  # noqa: B008
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float64,
+    checkpoint: str | Path | Checkpoint | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Fit:
+    r"""Fit a universal differential equation to measurements.
+
+    Minimises, for each of K replicates on its own but all in one batch,
+
+    $$ L = \frac{1}{n} \sum_{j,i} w_{ji} \left(\hat y_i(t_j) - y_{ji}\right)^2 + l_2\, \overline{\theta^2} $$
+
+    over the network and physical parameters and, if wanted, the initial states. Values that are NaN in the data
+    are left out. States, rates and times are scaled by the data's own sizes, which also scale the network's
+    inputs and outputs.
+
+    Args:
+        model: What to fit; it is not changed.
+        data: Measurements, or one set of measurements per replicate (all at the same times).
+        strategy: "single", "multiple" or "collocation"; or strategy objects run one after the other, such as
+            `(Collocation(), SingleShooting())`, which is what "collocation" stands for.
+        replicates: Number K of freshly drawn networks and physical parameters. By default the model is
+            fitted as it is, from its present parameters; it may be one that `model.replicate` made.
+        y0: Initial states: the first measurement ("data"), learned from there ("learn"), given as a tensor
+            `(states,)`, `(groups, states)` or `(K, groups, states)`, or `InitialStates`.
+        weights: Weight $w$ of the squared residuals in 1 / unit²: by state name, or a tensor that broadcasts to
+            `(groups, times, states)`. By default 1 / scale².
+        l2: Weight of the mean squared network parameter.
+        solver: How the equations are integrated.
+        generator: Source of the replicates' randomness.
+        dtype: Floating-point type of the fit; L-BFGS tends to stall in single precision.
+        checkpoint: File that is written now and then, and on Ctrl-C.
+        resume: Continue from `checkpoint`, bit for bit as if there had been no interruption. All other
+            arguments must be those of the first call.
+        progress: Show a progress bar.
+
+    Returns:
+        The fitted members and the course of the fit.
+
+    Raises:
+        InputError: If the data or the checkpoint cannot be used.
+        Interrupted: On Ctrl-C, with the fit so far; a checkpoint has been written if there was a place for it.
+        ValueError: If arguments do not fit together.
+
+    Example:
+        >>> from ude.fit import LBFGS
+        >>> t = torch.linspace(0, 2, 11, dtype=torch.float64)
+        >>> data = Trajectories.from_arrays(t, (-0.7 * t).exp()[:, None], states=("y",))
+        >>> decay = UDE(lambda t, y, p: -p.rate * y, None, states=("y",), parameters={"rate": 0.1})
+        >>> result = fit(decay, data, strategy=SingleShooting(optimizers=(LBFGS(),)))
+        >>> round(result.model.physical.values()["rate"].item(), 4)
+        0.7
+    """
+    chain = _chain(strategy)
+    sets = data_sets(data, model, dtype)
+    task = assemble(model, sets, replicates, y0, weights, l2, solver, generator, dtype)
+    stepping = _stepping(task, chain)
+    phases = [phase for part in chain for phase in part.phases(task, stepping)]
+    place = Checkpoint(path=checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+    key = _fingerprint(task, phases)
+    training = Training(
+        phases, task.members, Saver(place), lambda: {"fingerprint": key, **_random(generator)}, progress
+    )
+    if resume:
+        _restore(training, place, key, generator)
+    try:
+        training.run()
+    except KeyboardInterrupt as interrupt:
+        path = None if place is None else Path(place.path)
+        kept = "Nothing was saved: no `checkpoint` was given." if path is None else f"Resume from {path}."
+        message = f"The fit was interrupted after {len(training.rows)} evaluations. {kept}"
+        raise Interrupted(message, _result(task, stepping, training), path) from interrupt
+    return _result(task, stepping, training)
+
+
+def _chain(strategy: str | Strategy | Sequence[Strategy]) -> tuple[Strategy, ...]:
+    if isinstance(strategy, str):
+        if strategy not in STRATEGIES:
+            raise ValueError(
+                f"`strategy` must be one of {', '.join(STRATEGIES)} or strategy objects, got {strategy!r}."
+            )
+        return STRATEGIES[strategy]
+    return tuple(strategy) if isinstance(strategy, Sequence) else (strategy,)
+
+
+def _stepping(task: Task, chain: Sequence[Strategy]) -> Stepping:
+    options = task.solver
+    engine = "eager" if options.engine == "auto" else options.engine
+    if options.is_adaptive:
+        return Stepping(dt=None, engine=engine)
+    return Stepping(dt=options.dt or task.scales.time / 4, engine=engine)
+
+
+def _fingerprint(task: Task, phases: Sequence[Phase]) -> str:
+    """Return what a checkpoint must share with the call that resumes it: data, sizes and optimizers."""
+    digest = hashlib.sha256()
+    for tensor in (task.ts, task.ys(), task.weights, task.start.values):
+        digest.update(tensor.detach().numpy().tobytes())
+    for phase in phases:
+        sizes = {name: tuple(leaf.shape) for name, leaf in phase.variables.leaves.items()}
+        digest.update(f"{phase.name}{phase.optimizer}{sizes}{task.solver}{task.l2}".encode())
+    return digest.hexdigest()
+
+
+def _random(generator: torch.Generator | None) -> dict[str, Any]:
+    return {} if generator is None else {"generator": generator.get_state()}
+
+
+def _restore(training: Training, place: Checkpoint | None, key: str, generator: torch.Generator | None) -> None:
+    if place is None:
+        raise ValueError("`resume` needs the `checkpoint` to continue from.")
+    content = load_checkpoint(place.path)
+    if content["fingerprint"] != key:
+        raise InputError(
+            f"{place.path} belongs to another fit: the data, the model's size or the settings differ. Call `fit` as "
+            "in the interrupted run, or start again without `resume`."
+        )
+    training.restore(content)
+    if generator is not None and "generator" in content:
+        generator.set_state(content["generator"])
+
+
+def _result(task: Task, stepping: Stepping, training: Training) -> Fit:
+    with torch.no_grad():
+        losses = trajectory_losses(task, stepping)
+        y0s = task.model.coordinates.decode(task.latent_start()).expand(task.members, -1, -1)
+    if task.model.replicates is None:
+        members: tuple[UDE, ...] = (task.model,)
+    else:
+        members = tuple(task.model.member(i) for i in range(task.members))
+    return Fit(
+        members=members,
+        losses=losses,
+        y0s=y0s,
+        data_sets=task.data,
+        history=training.history(),
+        scales=task.scales,
+        signal=task.signal,
+    )
