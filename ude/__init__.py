@@ -12,10 +12,10 @@ from ude.problems import ODEProblem, Solution, SolveError
 from ude.solve import PI, PID, Checkpointed, Direct, Eager, FixedStep, I, solve
 
 if TYPE_CHECKING:
-    from ude.discovery import STLSQ, Custom, ForwardSelection, Fourier, Polynomial, Rational
+    from ude.discovery import SR3, STLSQ, Custom, ForwardSelection, Fourier, Polynomial, Rational, SINDy
 
 _LAZY = {
-    "ude.discovery": ("STLSQ", "Custom", "ForwardSelection", "Fourier", "Polynomial", "Rational"),
+    "ude.discovery": ("SR3", "STLSQ", "Custom", "ForwardSelection", "Fourier", "Polynomial", "Rational", "SINDy"),
 }
 """Names looked up at first use, by module: `import ude` loads no more than a solve needs."""
 
@@ -24,6 +24,7 @@ __all__ = [
     "MLP",
     "PI",
     "PID",
+    "SR3",
     "STLSQ",
     "UDE",
     "Adam",
@@ -43,6 +44,7 @@ __all__ = [
     "Parameter",
     "Polynomial",
     "Rational",
+    "SINDy",
     "Signal",
     "SingleShooting",
     "Solution",

@@ -66,11 +66,8 @@ class ForwardSelection:
         batch, features, targets = flatten_batch(features, targets)
         problems = reduce_rows(features, targets)
         support = self._supports(problems)
-        index = torch.arange(support[..., 0].numel(), device=features.device)
-        n_targets = targets.shape[-1]
-        rows = Questions(index // n_targets % len(features), index % n_targets, support.flatten(0, 2))
-        found = least_squares(problems, rows, problems.scale, LEFTOVER**2)
-        shape = (self.k_max, *batch, n_targets, features.shape[-1])
+        found = least_squares(problems, Questions.of(support), problems.scale, LEFTOVER**2)
+        shape = (self.k_max, *batch, *support.shape[2:])
         return SparseFit(
             found.reshape(shape),
             support.reshape(shape),

@@ -52,6 +52,13 @@ class Questions:
     target: Tensor
     support: Tensor
 
+    @classmethod
+    def of(cls, support: Tensor) -> Questions:
+        """Ask about supports of shape `(path, problems, targets, features)`, one row per path, problem and target."""
+        _, n_problems, n_targets, n_features = support.shape
+        index = torch.arange(support[..., 0].numel(), device=support.device)
+        return cls(index // n_targets % n_problems, index % n_targets, support.reshape(-1, n_features))
+
     def __getitem__(self, rows: Tensor) -> Questions:
         return Questions(self.which[rows], self.target[rows], self.support[rows])
 

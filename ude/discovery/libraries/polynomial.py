@@ -58,8 +58,8 @@ class Polynomial(Library):
     @override
     def __call__(self, x: Tensor) -> Tensor:
         blocks = [torch.ones_like(x[..., :1])]
-        for first, rest in _factors(self, x.shape[-1]):
-            blocks.append(x[..., first] * blocks[-1][..., rest])
+        for first, rest in _factors(self, x.shape[-1], x.device):
+            blocks.append(x.index_select(-1, first) * blocks[-1].index_select(-1, rest))
         return torch.cat(blocks if self.include_bias else blocks[1:], dim=-1)
 
     def monomials(self, n_inputs: int) -> list[Monomial]:
@@ -95,10 +95,10 @@ def _blocks(library: Polynomial, n_inputs: int) -> list[list[Monomial]]:
 
 
 @lru_cache(maxsize=256)
-def _factors(library: Polynomial, n_inputs: int) -> list[tuple[list[int], list[int]]]:
+def _factors(library: Polynomial, n_inputs: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """For each degree: the first factor of each monomial, and where the rest stands one degree below."""
     blocks = [block for block in _blocks(library, n_inputs) if block]
     return [
-        ([m[0] for m in block], [position[m[1:]] for m in block])
+        (torch.tensor([m[0] for m in block], device=device), torch.tensor([position[m[1:]] for m in block], device=device))
         for block, position in ((block, {m: i for i, m in enumerate(below)}) for below, block in pairwise(blocks))
     ]
