@@ -1,6 +1,8 @@
 """Vector fields with parameters: universal differential equations and their parts."""
 
 from ude.models.coordinates import LatentField, LogCoordinates
+from ude.models.equations import EquationSystem, UnknownTerm, parse_equations, parse_expression, parse_parameter
+from ude.models.expression import Expression
 from ude.models.mlp import MLP
 from ude.models.parameters import Parameter, Parameters, Values
 from ude.models.replicated import Replicated, member, replicate
@@ -11,6 +13,8 @@ from ude.models.ude import UDE
 __all__ = [
     "MLP",
     "UDE",
+    "EquationSystem",
+    "Expression",
     "LatentField",
     "LogCoordinates",
     "Parameter",
@@ -18,7 +22,11 @@ __all__ = [
     "Replicated",
     "Signal",
     "Term",
+    "UnknownTerm",
     "Values",
     "member",
+    "parse_equations",
+    "parse_expression",
+    "parse_parameter",
     "replicate",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +79,20 @@ class MLP(nn.Module):
         lead = () if replicates is None else (replicates,)
         sizes = [in_features, *[width] * depth, out_features]
         pairs = list(itertools.pairwise(sizes))
-        self.weights = nn.ParameterList([torch.empty(*lead, n_out, n_in, dtype=dtype) for n_in, n_out in pairs])
-        self.biases = nn.ParameterList([torch.empty(*lead, n_out, dtype=dtype) for _, n_out in pairs])
+        for layer, (n_in, n_out) in enumerate(pairs):
+            self.register_parameter(f"weight{layer}", nn.Parameter(torch.empty(*lead, n_out, n_in, dtype=dtype)))
+            self.register_parameter(f"bias{layer}", nn.Parameter(torch.empty(*lead, n_out, dtype=dtype)))
         self.reset_parameters(generator)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Weights of the layers, each of shape `(out, in)`, or `(K, out, in)`."""
+        return cast("list[Tensor]", list(self._parameters.values())[::2])
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """Biases of the layers, each of shape `(out,)`, or `(K, out)`."""
+        return cast("list[Tensor]", list(self._parameters.values())[1::2])
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -99,11 +111,10 @@ class MLP(nn.Module):
         return self._run(h, _batched_linear).reshape(*x.shape[:-1], self.out_features)
 
     def _run(self, h: Tensor, linear: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = linear(h, weight, bias)
-            h = self._phi(h) if layer < last else h
-        return h
+        weights, biases = self.weights, self.biases
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            h = self._phi(linear(h, weight, bias))
+        return linear(h, weights[-1], biases[-1])
 
     def replicate(self, replicates: int, generator: torch.Generator | None = None) -> MLP:
         """Return K freshly drawn networks of this architecture, evaluated as one."""

@@ -98,7 +98,7 @@ class Signal:
         rows = t.to(self.ts).expand(shape).reshape(-1, groups).mT.contiguous()
         inside = rows.clamp(self.ts[:, :1], self.ts[:, -1:])
         last = self.ts.shape[1] - 2
-        index = (torch.searchsorted(self.ts, inside.detach(), right=True) - 1).clamp(0, last)
+        index = (torch.searchsorted(self.ts.contiguous(), inside.detach(), right=True) - 1).clamp(0, last)
         s = (inside - self.ts.gather(1, index)).unsqueeze(-1)
         width = self.coefficients.shape[-1]
         at = index.unsqueeze(-1).expand(-1, -1, width)

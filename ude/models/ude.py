@@ -273,13 +273,20 @@ class Unknowns:
 
 def _stacked(rate: Any, y: Tensor) -> Tensor:
     if isinstance(rate, tuple | list):
-        parts = [torch.as_tensor(part).to(y).expand(y.shape[:-1]) for part in rate]
-        rate = torch.stack(parts, dim=-1)
+        rate = torch.stack([_filled(part, y) for part in rate], dim=-1)
     if rate.shape != y.shape:
         raise ValueError(
             f"The known part must return a rate for every state, of shape {tuple(y.shape)}, got {tuple(rate.shape)}."
         )
     return rate
+
+
+def _filled(part: Any, y: Tensor) -> Tensor:
+    """Give one component of the rates the shape of `y[..., 0]`."""
+    shape = y.shape[:-1]
+    if not isinstance(part, Tensor):
+        return y.new_full(shape, part)
+    return part if part.shape == shape else part.to(y).expand(shape)
 
 
 def _add(rate: Tensor, value: Tensor, outputs: tuple[str, ...], states: tuple[str, ...]) -> Tensor:
