@@ -9,13 +9,37 @@ from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.models import MLP, UDE, Parameter, Signal, Term
 from ude.problems import ODEProblem, Solution, SolveError
-from ude.solve import PI, PID, Checkpointed, Direct, Eager, FixedStep, I, solve
+from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, solve
 
 if TYPE_CHECKING:
-    from ude.discovery import SR3, STLSQ, Custom, ForwardSelection, Fourier, Polynomial, Rational, SINDy
+    from ude.discovery import (
+        SR3,
+        STLSQ,
+        Custom,
+        Discovery,
+        ForwardSelection,
+        Fourier,
+        Polynomial,
+        Rational,
+        Search,
+        SINDy,
+        discover,
+    )
 
 _LAZY = {
-    "ude.discovery": ("SR3", "STLSQ", "Custom", "ForwardSelection", "Fourier", "Polynomial", "Rational", "SINDy"),
+    "ude.discovery": (
+        "Discovery",
+        "Search",
+        "discover",
+        "SR3",
+        "STLSQ",
+        "Custom",
+        "ForwardSelection",
+        "Fourier",
+        "Polynomial",
+        "Rational",
+        "SINDy",
+    ),
 }
 """Names looked up at first use, by module: `import ude` loads no more than a solve needs."""
 
@@ -30,8 +54,10 @@ __all__ = [
     "Adam",
     "Checkpointed",
     "Collocation",
+    "Compiled",
     "Custom",
     "Direct",
+    "Discovery",
     "Eager",
     "Fit",
     "FixedStep",
@@ -45,6 +71,7 @@ __all__ = [
     "Polynomial",
     "Rational",
     "SINDy",
+    "Search",
     "Signal",
     "SingleShooting",
     "Solution",
@@ -52,6 +79,7 @@ __all__ = [
     "SolverOptions",
     "Term",
     "__version__",
+    "discover",
     "fit",
     "solve",
 ]

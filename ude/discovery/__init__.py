@@ -6,8 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ude.discovery.differentiation import FiniteDifference, SavitzkyGolay, SmoothingSpline
+from ude.discovery.door import discover
 from ude.discovery.forward import ForwardSelection
 from ude.discovery.libraries import Custom, Fourier, Library, Polynomial, Rational, as_library
+from ude.discovery.result import Candidate, Discovery, Estimate, RecoveredTerm
+from ude.discovery.selection import Search
 from ude.discovery.sparse_fit import SparseFit
 from ude.discovery.sr3 import SR3
 from ude.discovery.stlsq import STLSQ
@@ -21,18 +24,24 @@ _LAZY = {"SINDy": "ude.discovery.sindy"}
 __all__ = [
     "SR3",
     "STLSQ",
+    "Candidate",
     "Custom",
+    "Discovery",
+    "Estimate",
     "FiniteDifference",
     "ForwardSelection",
     "Fourier",
     "Library",
     "Polynomial",
     "Rational",
+    "RecoveredTerm",
     "SINDy",
     "SavitzkyGolay",
+    "Search",
     "SmoothingSpline",
     "SparseFit",
     "as_library",
+    "discover",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations, combinations_with_replacement, pairwise
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,8 @@ def _blocks(library: Polynomial, n_inputs: int) -> list[list[Monomial]]:
 def _factors(library: Polynomial, n_inputs: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """For each degree: the first factor of each monomial, and where the rest stands one degree below."""
     blocks = [block for block in _blocks(library, n_inputs) if block]
+    index = partial(torch.tensor, device=device)
     return [
-        (torch.tensor([m[0] for m in block], device=device), torch.tensor([position[m[1:]] for m in block], device=device))
+        (index([m[0] for m in block]), index([position[m[1:]] for m in block]))
         for block, position in ((block, {m: i for i, m in enumerate(below)}) for below, block in pairwise(blocks))
     ]
