@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from ude._checks import positive
 from ude._typing import State
-from ude.methods import Tsit5
+from ude.methods import Tsit5, Vern7
 from ude.methods.method import Method
 from ude.problems import ODEProblem, Solution, Status
 from ude.solve.adjoints import Adjoint, Direct, segment_runner
 from ude.solve.assemble import assemble
-from ude.solve.controllers import PI, Controller
+from ude.solve.compiled import Compiled
+from ude.solve.controllers import PI, Controller, FixedStep
 from ude.solve.engines import Eager, Engine, Task
 from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout, broadcast_tolerance
@@ -105,10 +107,10 @@ def solve(
         controller=controller,
         limits=limits,
         differentiate=torch.is_grad_enabled(),
-        report=None,
     )
-    point, evaluations = _start(task, t0, y0, span, dt)
     engine = _engine(engine)
+    point, evaluations, carries_gradient = _start(task, t0, y0, span, dt, probe=engine.probes)
+    task = replace(task, differentiate=carries_gradient)
     dense = dense and adjoint.keeps_trace
     run = segment_runner(task, engine, saver, keep_trace=dense)
     segments = adjoint.run(run, point, int(positive("max_steps", max_steps)), engine.block, dense=dense)
@@ -130,18 +132,17 @@ def _times(problem: ODEProblem, y0: Tensor) -> tuple[Tensor, Tensor]:
             )
         if not bool(time.isfinite().all()):
             raise ValueError(f"`{name}` in `t_span` must be finite, got {value}.")
-        times.append(time.expand(len(y0)))
+        times.append(time.expand(len(y0)).clone(memory_format=torch.contiguous_format))
     return times[0], times[1]
 
 
 def _default_method(rtol: float | State, y0: Tensor) -> Method:
-    return Tsit5()
+    tight = isinstance(rtol, int | float) and rtol < 1e-6 and y0.real.dtype == torch.float64
+    return Vern7() if tight else Tsit5()
 
 
 def _controller(controller: Controller | None, method: Method, dt: float | Tensor | None) -> Controller:
     """Return the controller to use, having checked that it can work with the method."""
-    from ude.solve.controllers import FixedStep
-
     controls = method.error_order is not None
     if controller is None:
         controller = PI() if controls else FixedStep()
@@ -190,12 +191,14 @@ def _limits(y0: State, layout: Layout, t0: Tensor, t1: Tensor, rtol: float | Sta
     )
 
 
-def _start(task: Task, t0: Tensor, y0: Tensor, span: Tensor, dt: float | Tensor | None) -> tuple[Point, int]:
-    """Return the point before the first step, and the evaluations of the vector field it took."""
+def _start(
+    task: Task, t0: Tensor, y0: Tensor, span: Tensor, dt: float | Tensor | None, *, probe: bool
+) -> tuple[Point, int, bool]:
+    """Return the point before the first step, the evaluations it took, and whether a gradient may be needed."""
     method, field, evaluations = task.method, task.field, 0
     guess = dt is None and bool((span != 0).any())
     f0 = None
-    if guess or method.init_evaluations == 1:
+    if guess or probe or method.init_evaluations == 1:
         f0, evaluations = field(t0, y0), 1
     if method.init_evaluations == 1:
         carry = method.init(lambda t, y: f0, t0, y0)  # pyright: ignore[reportArgumentType]
@@ -216,14 +219,15 @@ def _start(task: Task, t0: Tensor, y0: Tensor, span: Tensor, dt: float | Tensor 
     status = torch.where(sound, RUNNING, int(Status.NON_FINITE))
     status = torch.where(sound & (span == 0), int(Status.SUCCESS), status)
     step = torch.copysign(torch.where(sound, first, 0.0), span)
+    gradient = torch.is_grad_enabled() and (f0 is None or any(x.requires_grad for x in (f0, y0, t0, *carry)))
     memory = task.controller.init(torch.ones_like(span))
-    return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status), evaluations
+    return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status), evaluations, gradient
 
 
 def _engine(engine: str | Engine) -> Engine:
     if not isinstance(engine, str):
         return engine
-    makers: dict[str, Callable[[], Any]] = {"eager": Eager}
+    makers: dict[str, Callable[[], Any]] = {"eager": Eager, "compiled": Compiled}
     if engine not in makers:
         raise ValueError(f"`engine` must be one of {sorted(makers)} or an engine object, got {engine!r}.")
     return makers[engine]()

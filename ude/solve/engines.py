@@ -51,6 +51,11 @@ class Engine(Protocol):
         """Segments are multiples of so many attempts."""
         ...
 
+    @property
+    def probes(self) -> bool:
+        """It must know before the first step whether the result will carry a gradient."""
+        ...
+
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts, at least one."""
         ...
@@ -64,6 +69,11 @@ class Eager:
     def block(self) -> int:
         """Attempts are single."""
         return 1
+
+    @property
+    def probes(self) -> bool:
+        """Nothing depends on it."""
+        return False
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts; looks after each whether any sample is still running."""

@@ -61,7 +61,7 @@ class AtTimes:
             inside = inside | first
         rows = inside.any(-1).nonzero().squeeze(-1)
         if len(rows) == 0:
-            return Saved(trace.states("y1", [0])[:0], offset.new_empty(0, len(offset)), torch.zeros_like(offset))
+            return Saved(trace.store.ends([0])[:0], offset.new_empty(0, len(offset)), torch.zeros_like(offset))
         # The times of a segment are neighbours; samples differ by a few rows at its ends.
         window = slice(int(rows[0]), int(rows[-1]) + 1)
         inside, index = inside[window], index[window]
@@ -88,7 +88,7 @@ class EveryStep:
         order = offset + trace.accepted.cumsum(0)
         place = torch.where(trace.accepted, order, -1)
         if self.end is None:
-            return Saved(trace.states("y1", range(attempts)), place, torch.zeros_like(offset))
+            return Saved(trace.store.ends(range(attempts)), place, torch.zeros_like(offset))
         ts = torch.where(trace.t1 == self.end, self.end, trace.t1.detach())
         index = torch.arange(attempts, device=offset.device).unsqueeze(-1).expand_as(place)
         values, evaluations = evaluate(field, method, trace, ts, index, trace.accepted, differentiable=True)
@@ -169,7 +169,7 @@ def _ends(trace: Trace, index: Tensor, sample: Tensor) -> Tensor:
     """Return the state at the end of each step named by `index`."""
     rows = index.unique().tolist()
     place = torch.searchsorted(torch.tensor(rows, device=index.device), index.contiguous())
-    return trace.states("y1", rows)[place, sample]
+    return trace.store.ends(rows)[place, sample]
 
 
 def _dense(
@@ -177,10 +177,10 @@ def _dense(
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
     """Return start, length, initial state and all stages of these attempts, stacked."""
     t, dt = trace.t[rows], trace.dt[rows].detach()
-    y0, stages = trace.states("y0", rows), trace.stages(rows)
+    y0, stages = trace.store.starts(rows)
     if not method.dense_evaluations:
         return t, dt, y0, stages
-    y1 = trace.states("y1", rows)
+    y1 = trace.store.ends(rows)
     extended = [
         method.dense_stages(
             field,

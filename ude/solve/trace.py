@@ -4,18 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ude.solve.step import Attempt
 
-SCALARS = ("t", "dt", "t1", "error", "stiffness", "active", "accepted")
+
+class Store(Protocol):
+    """States and stages of many attempts."""
+
+    def ends(self, rows: Sequence[int]) -> Tensor:
+        """Return the state after each of these steps, shape `(rows, batch, state)`."""
+        ...
+
+    def starts(self, rows: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the state before each of these steps and their stages, each of shape `(rows, batch, state)`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SingleAttempts:
+    """Attempts as they were made; only those asked for are stacked."""
+
+    attempts: tuple[Attempt, ...]
+
+    def ends(self, rows: Sequence[int]) -> Tensor:
+        """Return the state after each of these steps, shape `(rows, batch, state)`."""
+        return torch.stack([self.attempts[row].y1 for row in rows])
+
+    def starts(self, rows: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the state before each of these steps and their stages, each of shape `(rows, batch, state)`."""
+        chosen = [self.attempts[row] for row in rows]
+        stages = zip(*(one.stages for one in chosen), strict=True)
+        return torch.stack([one.y0 for one in chosen]), tuple(torch.stack(stage) for stage in stages)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedAttempts:
+    """Attempts stacked by a compiled block: `y1`, `y0` and the stages in one tensor.
+
+    Args:
+        states: Shape `(attempts, 2 + stages, batch, state)`.
+    """
+
+    states: Tensor
+
+    def ends(self, rows: Sequence[int]) -> Tensor:
+        """Return the state after each of these steps, shape `(rows, batch, state)`."""
+        return self.states[list(rows), 0]
+
+    def starts(self, rows: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the state before each of these steps and their stages, each of shape `(rows, batch, state)`."""
+        chosen = self.states if len(rows) == len(self.states) else self.states[list(rows)]
+        _, y0, *stages = chosen.unbind(1)
+        return y0, tuple(stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """The attempts of a segment: per-sample numbers as `(attempts, batch)`, states and stages not stacked yet.
+    """The attempts of a segment; numbers per sample have shape `(attempts, batch)`.
 
     Args:
         t: Start of each step.
@@ -25,8 +74,7 @@ class Trace:
         stiffness: Stiffness estimate.
         active: The sample was running.
         accepted: The step was taken.
-        blocks: The attempts themselves, singly or already stacked in blocks.
-        block: Attempts per stacked block; 0 where they are single.
+        store: States and stages.
     """
 
     t: Tensor
@@ -36,26 +84,11 @@ class Trace:
     stiffness: Tensor
     active: Tensor
     accepted: Tensor
-    blocks: tuple[Attempt, ...]
-    block: int = 0
+    store: Store
 
     @classmethod
-    def of(cls, blocks: Sequence[Attempt], block: int = 0) -> Trace:
-        """Stack single attempts (`block=0`), or join blocks of `block` stacked attempts each."""
-        join = torch.cat if block else torch.stack
-        scalars = {name: join([getattr(one, name) for one in blocks]) for name in SCALARS}
-        return cls(**scalars, blocks=tuple(blocks), block=block)
-
-    def states(self, name: str, rows: Sequence[int]) -> Tensor:
-        """Return `y0` or `y1` of these attempts, shape `(rows, batch, state)`."""
-        return self._gather([getattr(one, name) for one in self.blocks], rows)
-
-    def stages(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
-        """Return every stage of these attempts, each of shape `(rows, batch, state)`."""
-        return tuple(self._gather(stage, rows) for stage in zip(*(one.stages for one in self.blocks), strict=True))
-
-    def _gather(self, values: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
-        if not self.block:
-            return torch.stack([values[row] for row in rows])
-        joined = values[0] if len(values) == 1 else torch.cat(list(values))
-        return joined if len(rows) == len(joined) else joined[list(rows)]
+    def of(cls, attempts: Sequence[Attempt]) -> Trace:
+        """Stack the numbers of single attempts."""
+        names = ("t", "dt", "t1", "error", "stiffness", "active", "accepted")
+        numbers = {name: torch.stack([getattr(one, name) for one in attempts]) for name in names}
+        return cls(**numbers, store=SingleAttempts(tuple(attempts)))

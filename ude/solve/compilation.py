@@ -1,0 +1,88 @@
+"""Compiled functions, kept as long as the vector field they were made for."""
+
+from __future__ import annotations
+
+import logging
+import time
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import torch
+
+from ude.solve.lowering import lower
+
+logger = logging.getLogger("ude")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_compiled: dict[int, tuple[weakref.ref[Any], dict[Hashable, Callable[..., Any]]]] = {}
+
+
+def compiled_for(vector_field: Callable[..., Any], configuration: Hashable, make: Callable[[], F]) -> F:
+    """Return a compiled function for a vector field and a configuration, making it when it is first asked for.
+
+    A module is known by its identity; a function by its code, so that a closure made anew in every iteration of a
+    training loop is compiled once, the compiler checking what it closes over.
+
+    Args:
+        vector_field: The user's function; it must be an argument of the compiled function, not held by it.
+        configuration: Everything else that the function was made from.
+        make: Returns the function to compile; it must be defined by `def`.
+    """
+    owner, extra = _owner(vector_field)
+    entry = _compiled.get(id(owner))
+    if entry is None or entry[0]() is not owner:
+        key = id(owner)
+        entry = (weakref.ref(owner, lambda _: _compiled.pop(key, None)), {})
+        _compiled[key] = entry
+    functions = entry[1]
+    if (extra, configuration) not in functions:
+        functions[extra, configuration] = _compile(make(), _name(vector_field))
+    return functions[extra, configuration]  # pyright: ignore[reportReturnType]
+
+
+def _owner(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
+    """Return what a vector field lives and dies with, and what tells it from others of the same owner."""
+    if isinstance(vector_field, types.MethodType):
+        return vector_field.__self__, vector_field.__func__.__qualname__
+    if isinstance(vector_field, types.FunctionType):
+        return vector_field.__code__, None
+    return vector_field, None
+
+
+def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    # The compiler keeps its results with the code object: with one of its own, no function crowds out another's.
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._dynamo.utils import counters
+
+    assert isinstance(function, types.FunctionType)
+    own = types.FunctionType(
+        function.__code__.replace(co_name=f"{function.__name__}_{name}"),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    compiled = torch.compile(own, backend=lower, fullgraph=True, dynamic=False)
+
+    def call(*args: Any) -> Any:
+        before = counters["stats"]["unique_graphs"]
+        began = time.perf_counter()
+        try:
+            result = compiled(*args)
+        except TorchDynamoException as error:
+            raise RuntimeError(
+                f"The vector field {name} cannot be compiled: {str(error).strip().splitlines()[0]} "
+                'Solve with `engine="eager"`, or write it in plain tensor operations.'
+            ) from error
+        if counters["stats"]["unique_graphs"] > before:
+            logger.info("Compiled the steps for %s in %.1f s.", name, time.perf_counter() - began)
+        return result
+
+    return call
+
+
+def _name(vector_field: Callable[..., Any]) -> str:
+    return getattr(vector_field, "__name__", type(vector_field).__name__)

@@ -1,0 +1,61 @@
+"""How compiled blocks are turned into machine code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SMALL = 16_384
+"""Products of at most so many multiplications are written out, so that they fuse with their neighbours.
+
+A call of the library's product costs a few microseconds whatever its size, which for the small networks of universal
+differential equations is most of the time of a step.
+"""
+
+
+def lower(graph: Any, inputs: list[Any]) -> Any:
+    """Compile a graph with inductor; on a CPU with small matrix products written out as sums."""
+    from torch._inductor.compile_fx import compile_fx
+
+    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in inputs):
+        return compile_fx(graph, inputs)
+    return compile_fx(graph, inputs, decompositions=_decompositions())
+
+
+@functools.cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return inductor's table with our rules for products of matrices."""
+    from torch._inductor.decomposition import select_decomp_table
+
+    aten = torch.ops.aten
+    table = dict(select_decomp_table())
+
+    def product(a: Tensor, b: Tensor) -> Any:
+        return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2) if _is_small(a, b) else NotImplemented
+
+    def affine(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+        return c + product(a, b) if _is_small(a, b) and alpha == beta == 1 else NotImplemented
+
+    table[aten.mm.default] = _first(product, table.get(aten.mm.default))
+    table[aten.bmm.default] = _first(product, table.get(aten.bmm.default))
+    table[aten.addmm.default] = _first(affine, table.get(aten.addmm.default))
+    return table
+
+
+def _is_small(a: Tensor, b: Tensor) -> bool:
+    real = not (a.is_complex() or b.is_complex())
+    return real and a.dtype == b.dtype and a.numel() * b.shape[-1] <= SMALL
+
+
+def _first(rule: Callable[..., Any], fallback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Apply a rule, and where it does not apply inductor's own."""
+
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        result = NotImplemented if kwargs.get("out_dtype") is not None else rule(*args, **kwargs)
+        return fallback(*args, **kwargs) if result is NotImplemented and fallback is not None else result
+
+    return apply
