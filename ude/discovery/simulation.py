@@ -62,7 +62,7 @@ def integrate(
     """Integrate with ODEPACK's LSODA and return the states at `t`, shape `(times, states)`.
 
     Raises:
-        RuntimeError: If the integration stops early; the message says when.
+        RuntimeError: If the solution cannot be continued to the last time.
     """
     from scipy.integrate import odeint
 
@@ -75,11 +75,16 @@ def integrate(
         def rhs(x: np.ndarray, time: float) -> Sequence[float]:
             return field(*x.tolist(), *signal(time))
 
-    states, report = odeint(rhs, x0, t, rtol=rtol, atol=atol, mxstep=1_000_000, full_output=True)
-    if report["message"] != "Integration successful.":
+    try:
+        states, report = odeint(rhs, x0, t, rtol=rtol, atol=atol, mxstep=1_000_000, full_output=True)
+        reason = report["message"]
+    except (ArithmeticError, ValueError) as error:
+        # Plain Python raises where a number leaves its range: an overflow, a logarithm or root of a negative number.
+        states, reason = None, f"{error}."
+    if states is None or reason != "Integration successful.":
         raise RuntimeError(
-            f"The model could not be simulated to t = {t[-1]:g}: {report['message']} It probably grows without bound; "
-            f"last times reached: {report['tcur'].max():g}. Simulate a shorter time, or fit a sparser model."
+            f"The model could not be simulated from t = {t[0]:g} to {t[-1]:g}: {reason} Its solution probably grows "
+            "without bound before. Simulate a shorter time, or fit a sparser model."
         )
     return states
 
