@@ -78,7 +78,9 @@ def candidates(terms: Sequence[int], bic: ArrayLike, *, chosen: int) -> Figure:
     return figure
 
 
-def coefficients(names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike) -> Figure:
+def coefficients(
+    names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike, *, level: float = 0.9
+) -> Figure:
     """Draw every coefficient's interval relative to its estimate, one row per coefficient.
 
     An interval that reaches 0 does not tell the coefficient's sign.
@@ -88,6 +90,7 @@ def coefficients(names: Sequence[str], values: ArrayLike, low: ArrayLike, high: 
         values: Estimates.
         low: Lower ends of the intervals.
         high: Upper ends of the intervals.
+        level: Probability that an interval covers the true number, for the axis.
     """
     estimate, low, high = (np.atleast_1d(np.asarray(v, float)) for v in (values, low, high))
     scale = np.where(estimate == 0, 1.0, estimate)
@@ -105,7 +108,7 @@ def coefficients(names: Sequence[str], values: ArrayLike, low: ArrayLike, high: 
         rows, [f"{plain(name, longest=36)} = {value:.4g}" for name, value in zip(names, estimate, strict=True)]
     )
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("95 % interval, in % of the estimate", fontsize=9.5)
+    ax.set_xlabel(f"{100 * level:.0f} % interval, in % of the estimate", fontsize=9.5)
     return figure
 
 
