@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
-from ude.models import MLP, UDE, Parameter, Signal, Term
+from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
 from ude.problems import ODEProblem, Solution, SolveError
 from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, solve
 
@@ -59,6 +59,8 @@ __all__ = [
     "Direct",
     "Discovery",
     "Eager",
+    "EquationSystem",
+    "Expression",
     "Fit",
     "FixedStep",
     "ForwardSelection",
@@ -81,6 +83,7 @@ __all__ = [
     "__version__",
     "discover",
     "fit",
+    "parse_equations",
     "solve",
 ]
 

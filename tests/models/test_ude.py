@@ -278,12 +278,25 @@ def test_a_misspelt_parameter_is_named_with_the_nearest():
         (lambda: Term(MLP(2, 1), ("x",), ("y",)), "in_features=2, but 1 inputs"),
         (lambda: UDE(lambda t, y: y[..., :1], None, states=("x", "y"))(0.0, torch.ones(2)), "a rate for every state"),
         (lambda: lv_model().member(0), "no replicates"),
+        (lambda: UDE(lambda t, y, p: p.k * y, MLP(1, 1), parameters={"k": 1.0}).replicate(3), r"p.k\[..., None\] \* y"),
+        (lambda: lv_model()(0.0, torch.ones(3)), "must hold the states"),
+        (lambda: UDE(lambda t, y: y, {"pop": MLP(1, 1)}, states=("x",)), "cannot be called 'pop'"),
         (lambda: seir_model()(0.0, torch.ones(2)), r"model\(t, y, signal\)"),
     ],
 )
 def test_mistakes_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_model_without_unknown_terms_has_replicates_of_its_parameters():
+    model = UDE(
+        lambda t, y, p: -p.k[..., None] * y, None, states=("x", "z"), parameters={"k": Parameter(2.0, positive=True)}
+    )
+    many, y = model.replicate(3, seeded()), torch.ones(3, 5, 2).double()
+    torch.testing.assert_close(many(0.0, y)[1], many.member(1)(0.0, y[1]), rtol=0, atol=1e-14)
+    assert (many.physical.values()["k"] > 0).all()
+    assert many.record(0.0, y) == {}
 
 
 def test_a_model_can_be_copied_and_its_state_restored():

@@ -129,11 +129,16 @@ class UDE(nn.Module):
         """Return K models as one, each with freshly drawn networks and physical parameters.
 
         Every parameter gets a leading axis K. See `Parameter.spread` for the physical ones.
+
+        Raises:
+            ValueError: If the known part cannot be evaluated for several replicates at once.
         """
         if replicates < 1:
             raise ValueError(f"`replicates` must be at least 1, got {replicates}.")
         terms = {name: cast("Term", term).replicate(replicates, generator) for name, term in self.terms.items()}
-        return self._with(terms, self.physical.replicate(replicates, generator))
+        many = self._with(terms, self.physical.replicate(replicates, generator))
+        many._check_broadcasting(replicates)
+        return many
 
     def member(self, index: int) -> UDE:
         """Return model `index` of K as an ordinary one; its parameters are copies."""
@@ -181,11 +186,25 @@ class UDE(nn.Module):
         change = jvp(rate, (torch.zeros_like(direction),), (direction,))[1]
         return change.square().reshape(-1, y.shape[-1]).mean(dim=0).sqrt()
 
+    @torch.no_grad()
+    def _check_broadcasting(self, replicates: int) -> None:
+        """Evaluate once with more samples than replicates: mixed up axes would fit by chance if they were as many."""
+        y = self.physical.raw.new_ones(replicates, replicates + 1, len(self.states))
+        try:
+            self(0.5, y, y.new_ones(*y.shape[:-1], len(self.inputs)) if self.inputs else None)
+        except RuntimeError as error:
+            raise ValueError(
+                "`known` cannot be evaluated for several replicates at once. Parameters, inputs and `t` broadcast with "
+                f"`y[..., i]`: write `p.k * y[..., 0]`, or `p.k[..., None] * y` for all states. Torch says: {error}"
+            ) from error
+
     def _calls(self) -> Calls:
         return cast("Calls", dict(self.terms.items()))
 
     def _arrange(self, t: float | Tensor, y: Tensor, signal: Any) -> tuple[float | Tensor, Tensor, Any]:
         """Give `t` the shape of `y[..., 0]`, and all arrays of K replicates the shape `(K, samples, columns)`."""
+        if y.shape[-1:] != (len(self.states),):
+            raise ValueError(f"The last axis of `y` must hold the states {self.states}, got shape {tuple(y.shape)}.")
         if isinstance(t, Tensor) and t.ndim == y.ndim and t.ndim > 0:
             t = t.squeeze(-1)
         if self.replicates is None:
@@ -331,6 +350,9 @@ def _terms(unknown: nn.Module | Mapping[str, nn.Module] | None, states: tuple[st
     if unknown is None:
         return {}
     named = {"U": unknown} if isinstance(unknown, nn.Module) and not isinstance(unknown, nn.ModuleDict) else unknown
+    for name in named:
+        if not name or "." in name or hasattr(nn.ModuleDict, name):
+            raise ValueError(f"An unknown term cannot be called {name!r}: torch uses this name itself. Rename it.")
     return {name: module if isinstance(module, Term) else _named(module, states) for name, module in named.items()}
 
 
