@@ -1,1 +1,30 @@
-"""reproduce."""
+"""Published tables, run again: `ude reproduce NAME`."""
+
+from __future__ import annotations
+
+from ude.reproduce import hudson, lotka_volterra, seir
+from ude.reproduce.reproduction import Line, Outcome, Reproduction, Settings
+
+PAPER = "Rackauckas et al. (2020), Universal differential equations for scientific machine learning, and its code"
+
+REPRODUCTIONS: dict[str, Reproduction] = {
+    "lv1": Reproduction(
+        title="Lotka-Volterra, scenario 1: dense measurements", source=PAPER, run=lotka_volterra.run_lv1
+    ),
+    "lv2": Reproduction(
+        title="Lotka-Volterra, scenario 2: few measurements of the predator, unknown death rate",
+        source=PAPER,
+        run=lotka_volterra.run_lv2,
+    ),
+    "lv-recovery": Reproduction(
+        title="Lotka-Volterra: how often the missing terms are recovered, by noise level",
+        source=PAPER,
+        run=lotka_volterra.run_recovery,
+    ),
+    "hudson": Reproduction(title="Hudson Bay: lynx and hare", source=PAPER, run=hudson.run),
+    "seir": Reproduction(
+        title="COVID-19 in Wuhan: neural against universal differential equation", source=PAPER, run=seir.run
+    ),
+}
+
+__all__ = ["REPRODUCTIONS", "Line", "Outcome", "Reproduction", "Settings"]
