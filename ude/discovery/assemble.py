@@ -12,7 +12,7 @@ from torch import Tensor
 from ude.discovery.candidates import Learned, Structure
 from ude.discovery.diagnostics import correlated_states, is_worse
 from ude.discovery.learned import Case
-from ude.discovery.refit import LevenbergMarquardt, Minimum
+from ude.discovery.refit import LevenbergMarquardt, Minimum, covariance
 from ude.discovery.result import Candidate, Discovery, Estimate, RecoveredTerm
 from ude.discovery.selection import NoiseModel, Refitted, Search, criteria, minimum_of
 from ude.discovery.shooting import Shooting
@@ -63,7 +63,7 @@ def assemble(case: Case, shooting: Shooting, evidence: Evidence, best: Refitted)
         candidates[place] = chosen
     active = evidence.free.clone()
     active[list(best.structure)] = True
-    estimates, covariance, singular_values = _uncertainty(case, shooting, evidence, minimum, active)
+    estimates, matrix, singular_values = _uncertainty(case, shooting, evidence, minimum, active)
     terms = _terms(case, evidence, best, theta, ranked, weights)
     return Discovery(
         model=model,
@@ -73,7 +73,7 @@ def assemble(case: Case, shooting: Shooting, evidence: Evidence, best: Refitted)
         candidates=tuple(candidates),
         chosen=chosen,
         estimates=estimates,
-        covariance=covariance,
+        covariance=matrix,
         singular_values=singular_values,
         freedom=max(int(evidence.noise.counts.sum()) - len(estimates), 1),
         noise=evidence.noise.deviation(best.sse, spent=len(estimates)),
@@ -130,15 +130,13 @@ def _uncertainty(
     chosen = active.nonzero()[:, 0].tolist()
     # Derivatives with respect to the numbers themselves, not to the coordinates that they were fitted in.
     jacobian = minimum.jacobian[0][:, active] / slopes[active]
-    lengths = jacobian.norm(dim=0).clamp(min=1e-300)
-    unit = jacobian / lengths
-    covariance = torch.linalg.pinv(unit.mT @ unit, hermitian=True, rtol=1e-14) / torch.outer(lengths, lengths)
-    errors = covariance.diagonal().clamp(min=0).sqrt()
+    matrix, singular_values = covariance(jacobian)
+    errors = matrix.diagonal().clamp(min=0).sqrt()
     estimates = tuple(
         Estimate(name=names[i], kind=kinds[i], value=float(values[i]), error=float(error))
         for i, error in zip(chosen, errors, strict=True)
     )
-    return estimates, covariance, torch.linalg.svdvals(unit)
+    return estimates, matrix, singular_values
 
 
 def _numbers(

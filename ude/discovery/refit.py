@@ -123,6 +123,25 @@ class LevenbergMarquardt:
         return Minimum(theta=theta, residuals=residuals, jacobian=jacobian, converged=converged)
 
 
+def covariance(jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return the covariance $(J^T J)^{-1}$ of a least-squares estimate, and how well it is determined.
+
+    Directions that the residuals do not determine at all are left out (pseudo-inverse).
+
+    Args:
+        jacobian: Derivative of the residuals in units of their standard deviation, shape
+            `(*batch, residuals, parameters)`.
+
+    Returns:
+        Covariance `(*batch, parameters, parameters)`, and the singular values of $J$ with columns of unit length,
+        descending: the last is near zero where the effects of some parameters cannot be told apart.
+    """
+    length = jacobian.norm(dim=-2, keepdim=True).clamp(min=1e-300)
+    unit = jacobian / length
+    inverse = torch.linalg.pinv(unit.mT @ unit, hermitian=True, rtol=1e-14)
+    return inverse / (length * length.mT), torch.linalg.svdvals(unit)
+
+
 def _step(
     jacobian: Tensor, residuals: Tensor, free: Tensor, damping: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -131,6 +131,8 @@ class Shooting:
         weights: One over the standard deviation of the noise of each state, shape `(states,)`.
         dt: Longest step.
         signal: Exogenous inputs, one group per trajectory.
+        ys: Measurements in place of those of `data`, a set for every problem, shape
+            `(problems, groups, times, states)`; NaN where those of `data` are.
         emphasis: Weight of every squared residual of every problem, shape `(problems, groups, times, states)`: how
             often a bootstrap sample contains it. All one if not given.
     """
@@ -143,6 +145,7 @@ class Shooting:
         dt: float,
         *,
         signal: Signal | None = None,
+        ys: Tensor | None = None,
         emphasis: Tensor | None = None,
     ) -> None:
         self.model, self.data, self.signal, self.dt = model, data, signal, dt
@@ -152,7 +155,7 @@ class Shooting:
         self.is_measured = ~data.ys.isnan()
         self.set_weights(weights)
         self.emphasis = None if emphasis is None else emphasis.sqrt()
-        self._target = data.ys.nan_to_num(nan=0.0)
+        self._ys = (data.ys if ys is None else ys).nan_to_num(nan=0.0)
         self._built: dict[int, _Steps] = {}
 
     def set_weights(self, weights: Tensor) -> None:
@@ -176,7 +179,8 @@ class Shooting:
     def residuals(self, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return weighted residuals, and the states after every step."""
         nodes = self.nodes(theta)
-        difference = (self.states(nodes) - self._target) * self._weights(rows)
+        ys = self._ys if self._ys.ndim == 3 else self._ys[rows]
+        difference = (self.states(nodes) - ys) * self._weights(rows)
         # Values that were not measured do not count, even where the solution is not finite.
         flat = torch.where(self.is_measured, difference, 0.0).flatten(1)
         broken = ~nodes.flatten(1).isfinite().all(1)

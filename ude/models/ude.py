@@ -188,8 +188,8 @@ class UDE(nn.Module):
 
     @torch.no_grad()
     def _check_broadcasting(self, replicates: int) -> None:
-        """Evaluate once with more samples than replicates: mixed up axes would fit by chance if they were as many."""
-        y = self.physical.raw.new_ones(replicates, replicates + 1, len(self.states))
+        """Evaluate two samples of each replicate, or three: mixed up axes would fit by chance if both were as many."""
+        y = self.physical.raw.new_ones(replicates, 3 if replicates == 2 else 2, len(self.states))
         try:
             self(0.5, y, y.new_ones(*y.shape[:-1], len(self.inputs)) if self.inputs else None)
         except RuntimeError as error:
