@@ -136,7 +136,7 @@ def simulation(name, field, start, fit_times, times, *, smoke: bool) -> Row:
         peer_name="pysindy",
         target=">= 100",
         note=(
-            f"trajectories differ by {np.abs(a - b).max():.1g}, by at most 1e-8 until t = {until:g}; at tolerance 1e-13 "
+            f"trajectories differ by {np.abs(a - b).max():.1g}, 1e-8 until t = {until:g}; at tolerance 1e-13 "
             f"ours moves by {np.abs(a - c).max():.1g}; first call {compile_seconds:.2f} s"
         ),
     )
