@@ -1,1 +1,5 @@
-"""cli."""
+"""The command line."""
+
+from ude.cli.app import main
+
+__all__ = ["main"]

@@ -98,6 +98,17 @@ def read_csv(
     return _assemble(path, trajectories, columns, tuple(hidden), label)
 
 
+def column_names(path: str | Path) -> tuple[str, ...]:
+    """Return the names in the first row of a delimited text file.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    table, stream = open_table(Path(path))
+    stream.close()
+    return tuple(name for name in table.header if name)
+
+
 def _locate(
     table: Table, time: str, states: Sequence[str] | None, inputs: tuple[str, ...], group: str | None
 ) -> _Columns:

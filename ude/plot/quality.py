@@ -132,16 +132,29 @@ def history(phases: Sequence[tuple[str, ArrayLike]], *, best: int = 0) -> Figure
         ax.plot(its, values[:, min(best, values.shape[1] - 1)], color=BLUE, lw=1.8, zorder=3)
         if k % 2:
             ax.axvspan(start, start + len(values), color="#f6f6f6", zorder=0, lw=0)
-        ax.annotate(plain(name, longest=20), (start, 1), xycoords=("data", "axes fraction"), xytext=(4, -3),
-                    textcoords="offset points", va="top", fontsize=8.5, color=FAINT)  # fmt: skip
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -3), "textcoords": "offset points"}
+        ax.annotate(plain(name), (start, 1 - 0.08 * (k % 2)), **place, va="top", fontsize=8.5, color=FAINT)
         start += len(values)
     ax.set_yscale("log")
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top * (top / bottom) ** 0.12)  # room for the names of the phases
+    bottom, top = _loss_range(phases, best)
+    ax.set_ylim(bottom, top * (top / bottom) ** 0.2)  # room for the names of the phases
     ax.set_xlim(0, max(start, 1))
     ax.set_xlabel("iteration", fontsize=9.5)
     title(ax, "loss" if not phases or np.asarray(phases[0][1]).ndim < 2 else "loss (best replicate in blue)")
     return figure
+
+
+def _loss_range(phases: Sequence[tuple[str, ArrayLike]], best: int) -> tuple[float, float]:
+    """Limits for the losses: a solve that ran away for a moment does not flatten the rest."""
+    all_losses = [np.asarray(losses, float).reshape(len(np.asarray(losses)), -1) for _, losses in phases]
+    values = np.concatenate([losses.ravel() for losses in all_losses]) if all_losses else np.ones(1)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        return 0.1, 1.0
+    starts = [losses[0, min(best, losses.shape[1] - 1)] for losses in all_losses if len(losses)]
+    highest = max([start for start in starts if np.isfinite(start)], default=values.max())
+    bottom, top = float(values.min()), float(min(values.max(), 30 * highest))
+    return (0.7 * bottom, 1.4 * top) if top > bottom else (0.5 * bottom, 2 * bottom)
 
 
 def _quantiles(ax: Axes, values: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from ude.report.figures import (
     term_pictures,
 )
 from ude.report.job import Run
-from ude.report.numbers import count, digits, interval, listed
+from ude.report.numbers import count, digits, formula, interval, listed, pretty, raised, sentence
 from ude.report.page import Page, Picture, Section, Table
 from ude.report.symbols import equations, labels
 
@@ -81,7 +81,7 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Measured values", str(measured)),
         ("Recovered coefficients", str(found.chosen.size)),
         ("Probability among candidates", f"{100 * found.chosen.weight:.0f} %"),
-        *((("Period in extrapolation", f"{digits(length)} ({run.fit.data.time})"),) if length else ()),
+        *(((f"Period in extrapolation ({run.fit.data.time})", digits(length)),) if length else ()),
     )
 
 
@@ -117,7 +117,7 @@ def _lead(run: Run) -> str:
 
 
 def _warnings(run: Run) -> tuple[str, ...]:
-    shown = tuple(_prettify(warning, labels(run.system)) for warning in run.discovery.warnings)
+    shown = tuple(_with_labels(warning, labels(run.system)) for warning in run.discovery.warnings)
     groups = len(run.fit.data.groups)
     if groups > MAX_GROUPS:
         shown += (f"Figures show the first {MAX_GROUPS} of {groups} trajectories; the numbers are of all.",)
@@ -126,7 +126,10 @@ def _warnings(run: Run) -> tuple[str, ...]:
 
 def _question(run: Run) -> Section:
     rows = [("Equations as given", "; ".join(run.job.equations))]
-    rows += [("Unknown", f"{label}") for label in labels(run.system).values()]
+    named = labels(run.system)
+    for term in run.system.terms:
+        inputs = listed(term.inputs)
+        rows += [(sentence(named[f"{term.name}.{output}"]), f"depends on {inputs}") for output in term.outputs]
     if run.system.inputs:
         rows.append(("Exogenous inputs", listed(run.system.inputs)))
     if run.job.hidden:
@@ -141,9 +144,9 @@ def _terms(run: Run) -> Section:
         inclusion = sorted(term.inclusion.items(), key=lambda entry: -entry[1])[:4]
         rows.append(
             (
-                named.get(f"{term.term}.{term.output}", term.output),
-                str(term),
-                ", ".join(f"{name}: {100 * p:.0f} %" for name, p in inclusion) or "none",
+                sentence(named.get(f"{term.term}.{term.output}", term.output)),
+                formula(term.features, term.coefficients),
+                ", ".join(f"{pretty(name)}: {100 * p:.0f} %" for name, p in inclusion) or "none",
                 f"{100 * term.mismatch:.1f} %",
             )
         )
@@ -210,7 +213,7 @@ def _candidates(run: Run) -> Section:
 
 def _candidate_row(candidate: Candidate, named: Mapping[str, str]) -> tuple[str, ...]:
     functions = "; ".join(
-        f"{named.get(name, name).removeprefix('unknown term ')}: {', '.join(chosen) or '0'}"
+        f"{named.get(name, name).removeprefix('unknown term ')}: {', '.join(map(pretty, chosen)) or '0'}"
         for name, chosen in candidate.terms.items()
     )
     return (
@@ -228,13 +231,15 @@ def _estimates(run: Run) -> Section:
     ends = found.intervals(LEVEL)
     shown = [e for e in found.estimates if e.kind != "initial state"]
     rows = tuple(
-        (_prettify(e.name, named), e.kind, digits(e.value, 5), digits(e.error, 2), interval(*ends[e.name]))
+        (_number_name(e, named), e.kind, digits(e.value, 5), digits(e.error, 2), interval(*ends[e.name]))
         for e in found.estimates
     )
     pictures = ()
     if shown:
         low, high = zip(*(ends[e.name] for e in shown), strict=True)
-        figure = plot.coefficients([_short(e, named) for e in shown], [e.value for e in shown], low, high, level=LEVEL)
+        figure = plot.coefficients(
+            [_number_name(e, named) for e in shown], [e.value for e in shown], low, high, level=LEVEL
+        )
         caption = f"{100 * LEVEL:.0f} % confidence intervals of coefficients and parameters."
         pictures = (Picture(name="coefficients", figure=figure, caption=caption),)
     text = "From the sensitivity of the solution at the measurements and the size of the residuals"
@@ -280,12 +285,16 @@ def _again(run: Run, source: Source) -> Section:
     )
 
 
-def _short(estimate: Estimate, named: Mapping[str, str]) -> str:
-    return _prettify(estimate.name, named).replace("unknown term ", "")
+def _number_name(estimate: Estimate, named: Mapping[str, str]) -> str:
+    """Name a fitted number by where it stands, such as `in hare': hare·lynx`."""
+    place, colon, feature = estimate.name.partition(": ")
+    if not colon or estimate.kind != "coefficient":
+        return estimate.name
+    return f"{named.get(place, place).removeprefix('unknown term ')}: {pretty(feature)}"
 
 
-def _prettify(text: str, named: Mapping[str, str]) -> str:
+def _with_labels(text: str, named: Mapping[str, str]) -> str:
     """Say where an unknown term stands instead of its internal name."""
     for name, label in named.items():
-        text = text.replace(f"{name}:", f"{label}:")
-    return text
+        text = text.replace(f"{name}:", f"{label.removeprefix('unknown term ')}:").replace(f"{name} ", f"The {label} ")
+    return raised(text)

@@ -12,6 +12,7 @@ from ude.discovery import Discovery
 from ude.fit import Fit
 from ude.models import UDE, Term
 from ude.report.curves import BEYOND, fine_grid, trajectory
+from ude.report.numbers import sentence
 from ude.report.page import Picture
 
 MAX_GROUPS = 6
@@ -131,7 +132,7 @@ def _surfaces(name: str, term: Term, other: torch.nn.Module | None, x: np.ndarra
             figure = plot.term_map(
                 axes[0], axes[1], *values, names=(first, second), output=output, visited=visited[::4]
             )
-        caption = f"{output} over {' and '.join(term.inputs)}; dots are the states along the trajectories."
+        caption = f"{sentence(output)} over {' and '.join(term.inputs)}; dots are the states along the trajectories."
         pictures.append(Picture(name=f"term_{name}_{i + 1}", figure=figure, caption=caption))
     return pictures
 

@@ -43,6 +43,7 @@ class Job:
         positive: Names of states and parameters that are never negative.
         hidden: States that were never measured, and a guess of where they start.
         fixed_start: Take the first measurement as the initial state instead of fitting it.
+        common_noise: All states have noise of the same size, in the units of the data.
         libraries: Families of candidate functions, of `LIBRARIES`; monomials up to degree 5 if empty.
         degree: Largest degree of polynomial candidates.
         max_terms: Most functions in one unknown term.
@@ -61,6 +62,7 @@ class Job:
     positive: tuple[str, ...] = ()
     hidden: Mapping[str, float] = field(default_factory=dict)
     fixed_start: bool = False
+    common_noise: bool = False
     libraries: tuple[str, ...] = ()
     degree: int | None = None
     max_terms: int = 4
@@ -183,6 +185,7 @@ def run_job(
         result,
         library=job.library(),
         learn_y0=_learned_starts(job, system),
+        noise="common" if job.common_noise else "each state",
         search=Search(max_terms=job.max_terms),
         bootstraps=job.bootstraps,
         generator=generator,

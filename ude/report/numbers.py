@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def digits(value: float, significant: int = 4) -> str:
@@ -48,3 +51,39 @@ def listed(names: Sequence[str], *, longest: int = 6) -> str:
     if len(names) > longest:
         return f"{', '.join(names[:longest])} and {len(names) - longest} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def pretty(feature: str) -> str:
+    """Write the name of a library function with dots and raised exponents.
+
+    Example:
+        >>> pretty("hare lynx^2"), pretty("x y/(2 + x^2)")
+        ('hare·lynx²', 'x·y/(2 + x²)')
+    """
+    return re.sub(r"(?<=[\w)²-⁹]) (?=\w)", "·", raised(feature))
+
+
+def raised(text: str) -> str:
+    """Write exponents `^2` as raised digits."""
+    return re.sub(r"\^(\d+)", lambda found: found[1].translate(_RAISED), text)
+
+
+def formula(features: Sequence[str], coefficients: Sequence[float]) -> str:
+    """Write a weighted sum of library functions.
+
+    Example:
+        >>> formula(["x y", "1"], [-0.9, 2.0])
+        '−0.9 x·y + 2'
+    """
+    parts = [f"{digits(c)} {pretty(f)}".removesuffix(" 1") for f, c in zip(features, coefficients, strict=True)]
+    return " + ".join(parts).replace("+ −", "− ") or "0"
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital letter, unless the first word is a symbol.
+
+    Example:
+        >>> sentence("unknown term in x'"), sentence("a"), sentence("hare(0)")
+        ("Unknown term in x'", 'a', 'hare(0)')
+    """
+    return text[0].upper() + text[1:] if text.startswith("unknown ") else text
