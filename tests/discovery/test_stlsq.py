@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from ude.discovery import STLSQ, Fourier, Polynomial
+from ude.discovery import SR3, STLSQ, ForwardSelection, Fourier, Polynomial
 
 TRUTH = torch.tensor([[1.0, 0, 2, 0, 0], [0, 0.5, 0, 0, -1]], dtype=torch.float64)
 
@@ -203,6 +203,14 @@ def test_more_than_62_columns_are_told_apart():
     targets = features[:, [1, 70, 129]] @ torch.eye(3, dtype=torch.float64)
     path = STLSQ().path(features, targets, torch.tensor([1e-6, 0.5], dtype=torch.float64))
     assert path.support[1].nonzero().tolist() == [[0, 1], [1, 70], [2, 129]]
+
+
+@pytest.mark.parametrize("optimizer", [STLSQ(), SR3(), ForwardSelection()], ids=lambda value: type(value).__name__)
+def test_single_precision_data_are_fitted_in_double_precision(optimizer):
+    features, targets = (value.float() for value in problem())
+    found, expected = optimizer.fit(features, targets), optimizer.fit(features.double(), targets.double())
+    assert found.coefficients.dtype == torch.float32
+    assert torch.equal(found.coefficients, expected.coefficients.float())
 
 
 def test_whether_the_iteration_ended_is_reported():

@@ -63,13 +63,14 @@ class ForwardSelection:
             Coefficients of shape `(k_max, *batch, targets, features)`; entry `k` has `k + 1` terms, or fewer where
             the remaining columns depend on the chosen ones.
         """
+        dtype = features.dtype
         batch, features, targets = flatten_batch(features, targets)
         problems = reduce_rows(features, targets)
         support = self._supports(problems)
         found = least_squares(problems, Questions.of(support), problems.scale, LEFTOVER**2)
         shape = (self.k_max, *batch, *support.shape[2:])
         return SparseFit(
-            found.reshape(shape),
+            found.to(dtype).reshape(shape),
             support.reshape(shape),
             torch.ones(shape[:-1], dtype=torch.bool, device=features.device),
         )

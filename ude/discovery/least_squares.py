@@ -64,7 +64,7 @@ class Questions:
 
 
 def flatten_batch(features: Tensor, targets: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
-    """Merge leading axes into one, after checking that features and targets belong together."""
+    """Merge leading axes into one and compute in double precision, after checking that both belong together."""
     if features.ndim < 2 or targets.ndim < 2 or features.shape[-2] != targets.shape[-2]:
         raise ValueError(
             "Expected `features` of shape (*batch, samples, features) and `targets` of shape (*batch, samples, "
@@ -75,8 +75,8 @@ def flatten_batch(features: Tensor, targets: Tensor) -> tuple[torch.Size, Tensor
     batch = torch.broadcast_shapes(features.shape[:-2], targets.shape[:-2])
     return (
         batch,
-        features.expand(*batch, *features.shape[-2:]).reshape(-1, *features.shape[-2:]),
-        targets.expand(*batch, *targets.shape[-2:]).reshape(-1, *targets.shape[-2:]),
+        features.double().expand(*batch, *features.shape[-2:]).reshape(-1, *features.shape[-2:]),
+        targets.double().expand(*batch, *targets.shape[-2:]).reshape(-1, *targets.shape[-2:]),
     )
 
 

@@ -80,7 +80,7 @@ class SR3:
         Returns:
             Coefficients of shape `(*batch, targets, features)`.
         """
-        path = self.path(features, targets, features.new_tensor([self.weight]))
+        path = self.path(features, targets, features.new_tensor([self.weight], dtype=torch.float64))
         return SparseFit(path.coefficients[0], path.support[0], path.converged[0])
 
     def path(self, features: Tensor, targets: Tensor, weights: Tensor) -> SparseFit:
@@ -94,6 +94,7 @@ class SR3:
         Returns:
             Coefficients of shape `(path, *batch, targets, features)`.
         """
+        dtype = features.dtype
         batch, features, targets = flatten_batch(features, targets)
         units = column_lengths(features) if self.normalize else torch.ones_like(features[:, 0])
         problems = reduce_rows(features / units.unsqueeze(-2), targets)
@@ -106,7 +107,9 @@ class SR3:
             ).reshape(sparse.shape)
         shape = (len(weights), *batch, *sparse.shape[2:])
         return SparseFit(
-            (sparse / units.unsqueeze(-2)).reshape(shape), support.reshape(shape), converged.reshape(shape[:-1])
+            (sparse / units.unsqueeze(-2)).to(dtype).reshape(shape),
+            support.reshape(shape),
+            converged.reshape(shape[:-1]),
         )
 
     def _alternate(self, problems: Problems, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ class STLSQ:
         Returns:
             Coefficients of shape `(*batch, targets, features)`.
         """
-        threshold = torch.as_tensor(self.threshold, dtype=features.dtype, device=features.device)
+        threshold = torch.as_tensor(self.threshold, dtype=torch.float64, device=features.device)
         path = self.path(features, targets, threshold.reshape(1, -1))
         return SparseFit(path.coefficients[0], path.support[0], path.converged[0])
 
@@ -93,6 +93,7 @@ class STLSQ:
         Returns:
             Coefficients of shape `(path, *batch, targets, features)`.
         """
+        dtype = features.dtype
         batch, features, targets = flatten_batch(features, targets)
         problems = reduce_rows(features, targets)
         columns = thresholds.to(features).reshape(len(thresholds), -1).expand(-1, targets.shape[-1])
@@ -100,7 +101,7 @@ class STLSQ:
         search = self._search(problems, columns.unsqueeze(1).expand(shape[:-1]))
         coefficients = self._coefficients(problems, search)
         return SparseFit(
-            coefficients.reshape(len(columns), *batch, *shape[2:]),
+            coefficients.to(dtype).reshape(len(columns), *batch, *shape[2:]),
             search.found.support.reshape(len(columns), *batch, *shape[2:]),
             search.converged.reshape(len(columns), *batch, shape[2]),
         )
