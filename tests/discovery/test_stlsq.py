@@ -213,6 +213,21 @@ def test_single_precision_data_are_fitted_in_double_precision(optimizer):
     assert torch.equal(found.coefficients, expected.coefficients.float())
 
 
+def test_each_equation_may_have_its_own_library():
+    features, targets = problem()
+    allowed = torch.tensor([[True, True, False, True, True], [False, True, False, False, False]])
+    found = STLSQ(threshold=0.1).fit(features, targets, allowed=allowed)
+    assert not bool((found.support & ~allowed).any())
+    for target, columns in enumerate(row.nonzero()[:, 0] for row in allowed):
+        alone = STLSQ(threshold=0.1).fit(features[:, columns], targets[:, target : target + 1])
+        torch.testing.assert_close(found.coefficients[target, columns], alone.coefficients[0], rtol=1e-12, atol=1e-13)
+    path = ForwardSelection(k_max=2).fit(features, targets, allowed=allowed)
+    assert not bool((path.support & ~allowed).any())
+    assert path.support.sum(-1).tolist() == [[1, 1], [2, 1]]
+    with pytest.raises(ValueError, match="bool tensor of shape"):
+        STLSQ().fit(features, targets, allowed=allowed.mT)
+
+
 def test_whether_the_iteration_ended_is_reported():
     features, targets = problem(noise=1.0)
     assert bool(STLSQ(threshold=0.2).fit(features, targets).converged.all())
@@ -229,5 +244,7 @@ def test_data_that_do_not_belong_together_or_are_missing_are_refused():
     features, targets = problem()
     with pytest.raises(ValueError, match="shape"):
         STLSQ().fit(features[:-1], targets)
+    with pytest.raises(ValueError, match="one per target"):
+        STLSQ(threshold=(0.1, 0.2, 0.3)).fit(features, targets)
     with pytest.raises(ValueError, match="finite"):
         STLSQ().fit(features, targets * torch.nan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ude.discovery.least_squares import Problems, Questions, flatten_batch, least_squares, reduce_rows
+from ude.discovery.least_squares import Problems, Questions, allowed_columns, flatten_batch, least_squares, reduce_rows
 from ude.discovery.sparse_fit import SparseFit
 
 # A column of unit length of which less than this is left beside the chosen ones adds nothing but rounding errors.
@@ -52,21 +52,22 @@ class ForwardSelection:
         if self.k_max < 1:
             raise ValueError(f"`k_max` must be at least 1, got {self.k_max}.")
 
-    def fit(self, features: Tensor, targets: Tensor) -> SparseFit:
+    def fit(self, features: Tensor, targets: Tensor, *, allowed: Tensor | None = None) -> SparseFit:
         """Fit the best greedy model of every size.
 
         Args:
             features: Library values, shape `(*batch, samples, features)`.
             targets: Values to explain, shape `(*batch, samples, targets)`.
+            allowed: Which features may explain which target, bool, shape `(targets, features)`; all by default.
 
         Returns:
             Coefficients of shape `(k_max, *batch, targets, features)`; entry `k` has `k + 1` terms, or fewer where
-            the remaining columns depend on the chosen ones.
+            the remaining columns depend on the chosen ones or are not allowed.
         """
         dtype = features.dtype
         batch, features, targets = flatten_batch(features, targets)
         problems = reduce_rows(features, targets)
-        support = self._supports(problems)
+        support = self._supports(problems, allowed_columns(allowed, problems))
         found = least_squares(problems, Questions.of(support), problems.scale, LEFTOVER**2)
         shape = (self.k_max, *batch, *support.shape[2:])
         return SparseFit(
@@ -76,7 +77,7 @@ class ForwardSelection:
         )
 
     @torch.no_grad()
-    def _supports(self, problems: Problems) -> Tensor:
+    def _supports(self, problems: Problems, allowed: Tensor) -> Tensor:
         """Choose columns, shape `(k_max, problems, targets, features)`."""
         residual = problems.c.mT
         # What the chosen columns leave of each column, per target: shape (problems, targets, rows, features).
@@ -88,7 +89,7 @@ class ForwardSelection:
             # The residual is orthogonal to the chosen columns: what is left of a column correlates like the column.
             score = (left.mT @ residual.unsqueeze(-1)).squeeze(-1).abs()
             score = score / length.clamp(min=LEFTOVER) if self.orthogonal else score
-            is_open = ~support & (length > LEFTOVER)
+            is_open = allowed & ~support & (length > LEFTOVER)
             best = torch.where(is_open, score, -1.0).argmax(-1, keepdim=True)
             support = support | (torch.zeros_like(support).scatter(-1, best, value=True) & is_open)
             direction = left.gather(-1, best.unsqueeze(-2).expand(-1, -1, left.shape[-2], 1)).squeeze(-1)

@@ -80,6 +80,19 @@ def flatten_batch(features: Tensor, targets: Tensor) -> tuple[torch.Size, Tensor
     )
 
 
+def allowed_columns(allowed: Tensor | None, problems: Problems) -> Tensor:
+    """Return which features may explain which target, after checking the shape `(targets, features)`."""
+    shape = (problems.c.shape[-1], problems.r.shape[-1])
+    if allowed is None:
+        return torch.ones(shape, dtype=torch.bool, device=problems.r.device)
+    if allowed.shape != shape or allowed.dtype != torch.bool:
+        raise ValueError(
+            f"`allowed` must be a bool tensor of shape (targets, features) = {shape}, got {allowed.dtype} of shape "
+            f"{tuple(allowed.shape)}."
+        )
+    return allowed.to(problems.r.device)
+
+
 def column_lengths(features: Tensor) -> Tensor:
     """Return the Euclidean length of each column, 1 for a column of zeros."""
     lengths = torch.linalg.vector_norm(features, dim=-2)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ude.discovery.least_squares import (
     Problems,
     Questions,
+    allowed_columns,
     column_lengths,
     distinct,
     flatten_batch,
@@ -68,27 +69,31 @@ class STLSQ:
                 f"{self.alpha} and {self.max_iter}."
             )
 
-    def fit(self, features: Tensor, targets: Tensor) -> SparseFit:
+    def fit(self, features: Tensor, targets: Tensor, *, allowed: Tensor | None = None) -> SparseFit:
         """Fit sparse coefficients.
 
         Args:
             features: Library values, shape `(*batch, samples, features)`.
             targets: Values to explain, shape `(*batch, samples, targets)`.
+            allowed: Which features may explain which target, bool, shape `(targets, features)`; all by default.
 
         Returns:
             Coefficients of shape `(*batch, targets, features)`.
         """
         threshold = torch.as_tensor(self.threshold, dtype=torch.float64, device=features.device)
-        path = self.path(features, targets, threshold.reshape(1, -1))
+        path = self.path(features, targets, threshold.reshape(1, -1), allowed=allowed)
         return SparseFit(path.coefficients[0], path.support[0], path.converged[0])
 
-    def path(self, features: Tensor, targets: Tensor, thresholds: Tensor) -> SparseFit:
+    def path(
+        self, features: Tensor, targets: Tensor, thresholds: Tensor, *, allowed: Tensor | None = None
+    ) -> SparseFit:
         """Fit sparse coefficients for many thresholds; `self.threshold` is not used.
 
         Args:
             features: Library values, shape `(*batch, samples, features)`.
             targets: Values to explain, shape `(*batch, samples, targets)`.
             thresholds: Shape `(path,)`, or `(path, targets)` for one threshold per target.
+            allowed: Which features may explain which target, bool, shape `(targets, features)`; all by default.
 
         Returns:
             Coefficients of shape `(path, *batch, targets, features)`.
@@ -96,9 +101,13 @@ class STLSQ:
         dtype = features.dtype
         batch, features, targets = flatten_batch(features, targets)
         problems = reduce_rows(features, targets)
-        columns = thresholds.to(features).reshape(len(thresholds), -1).expand(-1, targets.shape[-1])
+        columns = thresholds.to(features).reshape(len(thresholds), -1)
         shape = (len(columns), len(features), targets.shape[-1], features.shape[-1])
-        search = self._search(problems, columns.unsqueeze(1).expand(shape[:-1]))
+        if columns.shape[-1] not in (1, shape[2]):
+            raise ValueError(f"Expected one threshold, or one per target ({shape[2]}), got {columns.shape[-1]}.")
+        search = self._search(
+            problems, columns.unsqueeze(1).expand(shape[:-1]), allowed_columns(allowed, problems).expand(shape).clone()
+        )
         coefficients = self._coefficients(problems, search)
         return SparseFit(
             coefficients.to(dtype).reshape(len(columns), *batch, *shape[2:]),
@@ -107,14 +116,11 @@ class STLSQ:
         )
 
     @torch.no_grad()
-    def _search(self, problems: Problems, thresholds: Tensor) -> _Search:
+    def _search(self, problems: Problems, thresholds: Tensor, start: Tensor) -> _Search:
         """Find the supports; a row is one threshold, problem and target."""
-        _, n_problems, n_targets = thresholds.shape
-        index = torch.arange(thresholds.numel(), device=thresholds.device)
-        bound = thresholds.flatten()
-        support = torch.ones(len(index), problems.scale.shape[-1], dtype=torch.bool, device=bound.device)
-        rows = Questions(index // n_targets % n_problems, index % n_targets, support)
-        regressed, active = support.clone(), index
+        bound, rows = thresholds.flatten(), Questions.of(start)
+        support, regressed = rows.support, rows.support.clone()
+        active = torch.arange(len(bound), device=bound.device)
         for _ in range(self.max_iter):
             first, inverse = distinct(rows[active])
             asked = rows[active[first]]
