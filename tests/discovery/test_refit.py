@@ -52,11 +52,9 @@ def test_every_problem_of_a_batch_reaches_the_minimum_that_scipy_finds():
     ys = clean + 0.1 * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     start = torch.ones(3, 2, dtype=torch.float64)
     found = LevenbergMarquardt(tolerance=1e-14).minimize(Decays(ys), start, torch.ones(3, 2, dtype=torch.bool))
+    distance = lambda p, y: p[0] * np.exp(-p[1] * Decays.t.numpy()) - y  # noqa: E731
     for i in range(3):
-        t = Decays.t.numpy()
-        reference = least_squares(
-            lambda p, t=t, y=ys[i].numpy(): p[0] * np.exp(-p[1] * t) - y, [1.0, 1.0], xtol=1e-15, ftol=1e-15
-        )
+        reference = least_squares(distance, [1.0, 1.0], args=(ys[i].numpy(),), xtol=1e-15, ftol=1e-15)
         # A minimum is known to the square root of the accuracy of its value.
         np.testing.assert_allclose(found.theta[i], reference.x, rtol=1e-6)
     assert found.converged.all()

@@ -104,7 +104,9 @@ def _fitted_model(shooting: Shooting, theta: Tensor) -> tuple[UDE, Tensor]:
 
 
 def _weights(ranked: list[Refitted], evidence: Evidence) -> Tensor:
-    scores = torch.tensor([evidence.search.score(c, evidence.noise, evidence.learned) for c in ranked])
+    scores = torch.tensor(
+        [evidence.search.score(c, evidence.noise, evidence.learned) for c in ranked], dtype=torch.float64
+    )
     return torch.softmax(-0.5 * (scores - scores.min()), dim=0)
 
 
