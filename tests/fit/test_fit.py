@@ -9,7 +9,7 @@ from ude.models import UDE, Parameter, Signal
 from ude.problems import ODEProblem, Trajectories
 from ude.solve import solve
 
-QUICK = (LBFGS(iterations=60),)
+QUICK = (LBFGS(iterations=40),)
 TRUE = {"alpha": 1.3, "beta": 0.9, "delta": 1.8}
 
 
@@ -27,10 +27,10 @@ def physical(result):
     ids=["single", "multiple", "collocation"],
 )
 def test_every_strategy_recovers_the_parameters_of_exact_data(strategy, parametric, exact_data):
-    result = fit(parametric, exact_data, strategy=strategy, solver=SolverOptions(dt=0.05))
-    # Tsit5 with steps of 0.05 is accurate to about 1e-7 here.
-    assert physical(result) == pytest.approx(TRUE, abs=1e-5)
-    assert result.sse < 1e-8
+    result = fit(parametric, exact_data, strategy=strategy, solver=SolverOptions(dt=0.1))
+    # Tsit5 with steps of 0.1 is accurate to about 1e-5 here.
+    assert physical(result) == pytest.approx(TRUE, abs=1e-4)
+    assert result.sse < 1e-6
 
 
 @pytest.mark.parametrize("starts", ["learn", "data"])
@@ -56,8 +56,8 @@ def test_missing_values_and_channels_with_their_own_times_are_left_out(parametri
     ys[0, 1::2, 0] = torch.nan  # x at every other time
     ys[0, :, 1] = torch.where(torch.arange(31) % 5 == 0, ys[0, :, 1], torch.nan)  # y at every fifth
     sparse = Trajectories(ts=exact_data.ts, ys=ys, states=("x", "y"))
-    result = fit(parametric, sparse, strategy=SingleShooting(optimizers=QUICK), solver=SolverOptions(dt=0.05))
-    assert physical(result) == pytest.approx(TRUE, abs=1e-5)
+    result = fit(parametric, sparse, strategy=SingleShooting(optimizers=QUICK), solver=SolverOptions(dt=0.1))
+    assert physical(result) == pytest.approx(TRUE, abs=1e-4)
     assert torch.equal(result.residuals().isnan(), ys.isnan())
 
 
@@ -70,9 +70,9 @@ def test_a_state_that_was_never_observed_is_learned_from_a_guess(parametric, exa
     given = fit(
         parametric,
         hidden,
-        strategy=SingleShooting(optimizers=(LBFGS(iterations=200),)),
+        strategy=SingleShooting(optimizers=(LBFGS(iterations=100),)),
         y0=InitialStates(values={"y": 4.0}, learn=("y",)),
-        solver=SolverOptions(dt=0.05),
+        solver=SolverOptions(dt=0.1),
     )
     # x alone does not determine the unit of y, but beta * y; alpha and delta are determined.
     values = physical(given)
@@ -87,7 +87,7 @@ def test_trajectories_of_different_length_share_the_parameters(parametric, exact
     other = measure(truth, torch.tensor([2.0, 1.0], dtype=torch.float64), other_times, ("x", "y"))
     both = Trajectories.from_arrays([times, other_times], [exact_data.ys[0], other.ys[0]], states=("x", "y"))
     for strategy in (SingleShooting(optimizers=QUICK), MultipleShooting(points=4, optimizers=QUICK)):
-        result = fit(parametric, both, strategy=strategy, solver=SolverOptions(dt=0.05))
+        result = fit(parametric, both, strategy=strategy, solver=SolverOptions(dt=0.1))
         assert physical(result) == pytest.approx(TRUE, abs=1e-4)
         assert result.residuals()[1, 6:].isnan().all()
 
@@ -162,7 +162,7 @@ def test_a_hybrid_model_reaches_the_noise_floor(hybrid, data, exact_data):
 
 def test_positive_states_stay_positive_and_are_fitted_in_the_logarithm(parametric, exact_data):
     positive = UDE(parametric.known, None, states=("x", "y"), parameters=parametric.physical.specs, positive=("x", "y"))
-    result = fit(positive, exact_data, strategy=MultipleShooting(optimizers=QUICK), solver=SolverOptions(dt=0.05))
+    result = fit(positive, exact_data, strategy=MultipleShooting(optimizers=QUICK), solver=SolverOptions(dt=0.1))
     assert physical(result) == pytest.approx(TRUE, abs=1e-4)
     assert (result.predict(torch.linspace(0, 50, 101)).ys > 0).all()
 

@@ -73,6 +73,7 @@ def assemble(
     offset = torch.zeros(members, *start.values.shape[1:], dtype=dtype, requires_grad=True)
     return Task(
         model=model,
+        field=model.latent_field(),
         members=members,
         data=sets,
         curves=curves,

@@ -15,6 +15,7 @@ from ude.fit.simulation import Stepping
 from ude.fit.task import Task
 from ude.fit.training import Phase
 from ude.fit.variables import Variables
+from ude.problems import Trajectories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Collocation:
         ValueError: In the fit, if a state was never measured: its slope is unknown.
     """
 
-    optimizers: tuple[Optimizer, ...] = field(default=(Adam(iterations=500, patience=100), LBFGS(iterations=200)))
+    optimizers: tuple[Optimizer, ...] = field(default=(Adam(iterations=300), LBFGS(iterations=100)))
 
     def phases(self, task: Task, stepping: Stepping) -> list[Phase]:
         """Return one phase per optimizer."""
@@ -49,14 +50,14 @@ class Collocation:
         ]
 
 
-def can_collocate(task: Task) -> bool:
-    """Return True if every state has a smoothed curve in every trajectory."""
-    return not any(bool(curve.ys.isnan().any()) for curve in task.curves)
+def is_measured_often(data: Trajectories, least: int = 8) -> bool:
+    """Return True if every state was measured at `least` times or more in every trajectory."""
+    return bool(((~data.ys.isnan()).sum(dim=1) >= least).all())
 
 
 def _losses(task: Task) -> Callable[[], Tensor]:
     """Return the function that computes the losses; what does not change is computed once."""
-    if not can_collocate(task):
+    if any(bool(curve.ys.isnan().any()) for curve in task.curves):
         raise ValueError(
             "Collocation needs every state measured at least twice in every trajectory. Use `MultipleShooting` or "
             "`SingleShooting` where a state was never observed."

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ude._checks import InputError
+from ude._checks import InputError, UdeWarning
 from ude.fit.assembly import assemble, data_sets
 from ude.fit.checkpoint import Checkpoint, Saver, load_checkpoint
-from ude.fit.collocation import Collocation
+from ude.fit.collocation import Collocation, is_measured_often
 from ude.fit.initial_states import InitialStates
+from ude.fit.lbfgs import LBFGS
 from ude.fit.multiple_shooting import MultipleShooting
+from ude.fit.optimizer import Optimizer
 from ude.fit.options import SolverOptions
 from ude.fit.result import Fit
 from ude.fit.simulation import Stepping
-from ude.fit.single_shooting import SingleShooting, trajectory_losses
+from ude.fit.single_shooting import SingleShooting, is_resolved, trajectory_losses
 from ude.fit.task import Task
 from ude.fit.training import Phase, Training
 from ude.models import UDE
@@ -30,6 +33,11 @@ from ude.problems import Trajectories
 class Strategy(Protocol):
     """Turns a task into phases of training."""
 
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Optimizers that are run one after the other."""
+        ...
+
     def phases(self, task: Task, stepping: Stepping) -> list[Phase]:
         """Return the phases, in order."""
         ...
@@ -37,10 +45,13 @@ class Strategy(Protocol):
 
 STRATEGIES: dict[str, tuple[Strategy, ...]] = {
     "single": (SingleShooting(),),
-    "multiple": (MultipleShooting(), SingleShooting()),
-    "collocation": (Collocation(), SingleShooting()),
+    "multiple": (MultipleShooting(), SingleShooting(optimizers=(LBFGS(),))),
+    "collocation": (Collocation(), SingleShooting(optimizers=(LBFGS(),))),
 }
-"""Ready-made chains, by the names that `fit` accepts for them."""
+"""Ready-made chains, by the names that `fit` accepts for them; "auto" is one of the last two."""
+
+MAX_HALVINGS = 3
+_COMPILING_PAYS_FROM = 2000
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,7 +71,7 @@ def fit(
     model: UDE,
     data: Trajectories | Sequence[Trajectories],
     *,
-    strategy: str | Strategy | Sequence[Strategy] = "collocation",
+    strategy: str | Strategy | Sequence[Strategy] = "auto",
     replicates: int | None = None,
     y0: Literal["data", "learn"] | Tensor | InitialStates = "data",
     weights: Mapping[str, float] | Tensor | None = None,
@@ -85,8 +96,9 @@ def fit(
     Args:
         model: What to fit; it is not changed.
         data: Measurements, or one set of measurements per replicate (all at the same times).
-        strategy: "single", "multiple" or "collocation"; or strategy objects run one after the other, such as
-            `(Collocation(), SingleShooting())`, which is what "collocation" stands for.
+        strategy: "single", "multiple" or "collocation"; or strategy objects that are run one after the other,
+            such as `(Collocation(), SingleShooting())`. "multiple" and "collocation" end with single shooting
+            too. "auto" is collocation where every state was measured often enough, else multiple shooting.
         replicates: Number K of freshly drawn networks and physical parameters. By default the model is
             fitted as it is, from its present parameters; it may be one that `model.replicate` made.
         y0: Initial states: the first measurement ("data"), learned from there ("learn"), given as a tensor
@@ -119,20 +131,20 @@ def fit(
         >>> round(result.model.physical.values()["rate"].item(), 4)
         0.7
     """
-    chain = _chain(strategy)
     sets = data_sets(data, model, dtype)
+    chain = _chain(strategy, sets)
     task = assemble(model, sets, replicates, y0, weights, l2, solver, generator, dtype)
     stepping = _stepping(task, chain)
     phases = [phase for part in chain for phase in part.phases(task, stepping)]
     place = Checkpoint(path=checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     key = _fingerprint(task, phases)
-    training = Training(
-        phases, task.members, Saver(place), lambda: {"fingerprint": key, **_random(generator)}, progress
-    )
+    extra = {"fingerprint": key} | ({} if generator is None else {"generator": generator.get_state()})
+    training = Training(phases, task.members, Saver(place), extra, progress)
     if resume:
         _restore(training, place, key, generator)
     try:
         training.run()
+        stepping = _refine(training, task, stepping, chain)
     except KeyboardInterrupt as interrupt:
         path = None if place is None else Path(place.path)
         kept = "Nothing was saved: no `checkpoint` was given." if path is None else f"Resume from {path}."
@@ -141,11 +153,34 @@ def fit(
     return _result(task, stepping, training)
 
 
-def _chain(strategy: str | Strategy | Sequence[Strategy]) -> tuple[Strategy, ...]:
+def _refine(training: Training, task: Task, stepping: Stepping, chain: Sequence[Strategy]) -> Stepping:
+    """Halve the steps while that changes the result, fit again each time, and return the last stepping."""
+    polish = SingleShooting(optimizers=(LBFGS(iterations=200),))
+    for _ in range(MAX_HALVINGS):
+        if not training.is_ahead and is_resolved(task, stepping):
+            return stepping
+        stepping = stepping.halved()
+        if isinstance(chain[-1], SingleShooting):
+            training.phases.extend(polish.phases(task, stepping))
+            training.run()
+    if not is_resolved(task, stepping):
+        warnings.warn(
+            f"The solver's error with steps of {stepping.dt:.3g} is not small against the residuals. Fit with "
+            "`solver=SolverOptions(is_adaptive=True)`, or give a smaller `dt`.",
+            UdeWarning,
+            stacklevel=3,
+        )
+    return stepping
+
+
+def _chain(strategy: str | Strategy | Sequence[Strategy], sets: Sequence[Trajectories]) -> tuple[Strategy, ...]:
+    if strategy == "auto":
+        strategy = "collocation" if all(is_measured_often(d) for d in sets) else "multiple"
     if isinstance(strategy, str):
         if strategy not in STRATEGIES:
             raise ValueError(
-                f"`strategy` must be one of {', '.join(STRATEGIES)} or strategy objects, got {strategy!r}."
+                f"`strategy` must be one of 'auto', {', '.join(map(repr, STRATEGIES))} or strategy objects, got "
+                f"{strategy!r}."
             )
         return STRATEGIES[strategy]
     return tuple(strategy) if isinstance(strategy, Sequence) else (strategy,)
@@ -153,10 +188,14 @@ def _chain(strategy: str | Strategy | Sequence[Strategy]) -> tuple[Strategy, ...
 
 def _stepping(task: Task, chain: Sequence[Strategy]) -> Stepping:
     options = task.solver
-    engine = "eager" if options.engine == "auto" else options.engine
+    planned = sum(
+        optimizer.iterations for part in chain if not isinstance(part, Collocation) for optimizer in part.optimizers
+    )
+    automatic = "compiled" if planned >= _COMPILING_PAYS_FROM else "eager"
+    engine = automatic if options.engine == "auto" else options.engine
     if options.is_adaptive:
         return Stepping(dt=None, engine=engine)
-    return Stepping(dt=options.dt or task.scales.time / 4, engine=engine)
+    return Stepping(dt=options.dt or task.scales.time / 3, engine=engine)
 
 
 def _fingerprint(task: Task, phases: Sequence[Phase]) -> str:
@@ -168,10 +207,6 @@ def _fingerprint(task: Task, phases: Sequence[Phase]) -> str:
         sizes = {name: tuple(leaf.shape) for name, leaf in phase.variables.leaves.items()}
         digest.update(f"{phase.name}{phase.optimizer}{sizes}{task.solver}{task.l2}".encode())
     return digest.hexdigest()
-
-
-def _random(generator: torch.Generator | None) -> dict[str, Any]:
-    return {} if generator is None else {"generator": generator.get_state()}
 
 
 def _restore(training: Training, place: Checkpoint | None, key: str, generator: torch.Generator | None) -> None:

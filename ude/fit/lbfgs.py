@@ -37,10 +37,10 @@ class LBFGS:
         Nocedal and Wright (2006), Numerical Optimization, algorithms 7.4 and 7.5.
     """
 
-    iterations: int = 1000
+    iterations: int = 500
     memory: int = 30
-    tolerance: float = 1e-4
-    patience: int = 50
+    tolerance: float = 1e-3
+    patience: int = 30
     gradient_tolerance: float = 1e-10
     max_step: float = 1.0
 

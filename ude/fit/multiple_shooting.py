@@ -41,7 +41,7 @@ class MultipleShooting:
     points: int = 5
     continuity: float = 1.0
     starts: Literal["learn", "data"] = "learn"
-    optimizers: tuple[Optimizer, ...] = field(default=(Adam(), LBFGS()))
+    optimizers: tuple[Optimizer, ...] = field(default=(Adam(iterations=100), LBFGS(iterations=300)))
 
     def __post_init__(self) -> None:
         if self.points < 2:
@@ -108,7 +108,8 @@ def _losses(
     task: Task, segments: Segments, shift: Tensor, continuity: float, stepping: Stepping
 ) -> Callable[[], Tensor]:
     """Return the function that computes the losses; what does not change is computed once."""
-    intervals = Intervals(save_at=task.ts[segments.group[:, None], segments.index], group=segments.group)
+    signal = None if task.signal is None else task.signal.take(segments.group)
+    intervals = Intervals(save_at=task.ts[segments.group[:, None], segments.index], signal=signal)
     data, weights = segments.take(task.ys()), segments.take(task.weights)
     weights = weights * segments.is_counted[..., None]
     base, interior, scale = _segment_starts(task, segments), segments.interior, task.latent_scale()

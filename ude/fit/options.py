@@ -14,15 +14,16 @@ class SolverOptions:
 
     Constant steps are the default: every replicate then takes the same steps whatever the others do, the loss is
     a smooth function of the parameters, and a wild network at the start cannot make the solve endless. At the
-    end of a fit the result is checked against steps of half the length.
+    end of a fit the result is checked against steps of half the length, and fitted further where these differ.
 
     Args:
         method: Solver; `Tsit5()` if not given.
-        dt: Length of the constant steps; a quarter of the time scale of the data if not given.
+        dt: Length of the constant steps; a third of the time scale of the data if not given.
         is_adaptive: Choose the steps by `rtol` and `atol` instead.
         rtol: Relative tolerance of an adaptive solve.
         atol: Absolute tolerance of an adaptive solve, in units of each state's scale.
-        engine: "eager", "compiled", or "auto": compiled when thousands of solves are planned.
+        engine: "eager", "compiled", or "auto": compiled when so many solves are planned that compiling, which
+            takes about half a minute, pays.
         max_steps: Most steps of one solve.
     """
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ude.fit.task import Task
+from ude.models import Signal
 from ude.problems import ODEProblem
 from ude.solve import FixedStep, solve
 
@@ -19,11 +19,11 @@ class Intervals:
     Args:
         save_at: Times to save at, shape `(intervals, times)`; the first is where the interval starts, the
             last is where it ends, and shorter ones repeat their last time.
-        group: Index of the trajectory each belongs to, shape `(intervals,)`.
+        signal: Exogenous inputs during each interval.
     """
 
     save_at: Tensor
-    group: Tensor
+    signal: Signal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,10 @@ class Stepping:
 
     dt: float | None
     engine: str
+
+    def halved(self) -> Stepping:
+        """Return steps of half the length."""
+        return self if self.dt is None else Stepping(dt=self.dt / 2, engine=self.engine)
 
 
 def simulate(task: Task, intervals: Intervals, z0: Tensor, stepping: Stepping) -> Tensor:
@@ -51,10 +55,10 @@ def simulate(task: Task, intervals: Intervals, z0: Tensor, stepping: Stepping) -
     is_shared = bool((t == t[:1]).all())
     save_at = t[0] if is_shared else t.T.repeat(1, members)
     problem = ODEProblem(
-        task.model.latent_field(),
+        task.field,
         z0.reshape(members * count, states),
         (save_at[0], save_at[-1]),
-        p=None if task.signal is None else task.signal.take(intervals.group),
+        p=intervals.signal,
         batched=True,
     )
     sol = solve(
@@ -76,4 +80,4 @@ def simulate(task: Task, intervals: Intervals, z0: Tensor, stepping: Stepping) -
 
 def whole_trajectories(task: Task) -> Intervals:
     """Return one interval per trajectory, from its first to its last time."""
-    return Intervals(save_at=task.ts, group=torch.arange(len(task.ts)))
+    return Intervals(save_at=task.ts, signal=task.signal)

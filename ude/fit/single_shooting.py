@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from ude.fit.adam import Adam
@@ -29,7 +30,7 @@ class SingleShooting:
         optimizers: Run one after the other.
     """
 
-    optimizers: tuple[Optimizer, ...] = field(default=(Adam(), LBFGS()))
+    optimizers: tuple[Optimizer, ...] = field(default=(Adam(iterations=500), LBFGS()))
 
     def phases(self, task: Task, stepping: Stepping) -> list[Phase]:
         """Return one phase per optimizer."""
@@ -44,7 +45,29 @@ class SingleShooting:
         ]
 
 
+def is_resolved(task: Task, stepping: Stepping) -> bool:
+    """Return True if steps of half the length give the same trajectories, compared with the residuals.
+
+    The difference must be at most a tenth of the residuals, or 1e-5 of the states' scales (root mean squares), for
+    the best member and for half of all. Adaptive steps count as resolved.
+    """
+    if stepping.dt is None:
+        return True
+    with torch.no_grad():
+        start, intervals = task.latent_start(), whole_trajectories(task)
+        coarse = simulate(task, intervals, start, stepping)
+        fine = simulate(task, intervals, start, stepping.halved())
+        loss = _mean_square(task, coarse - task.ys()).nan_to_num(nan=torch.inf)
+        small = ((coarse - fine) / task.scales.state).square().mean(dim=(1, 2, 3)) <= 1e-10
+        is_close = small | (_mean_square(task, coarse - fine) <= 0.01 * loss)
+    return bool(is_close[loss.argmin()]) and 2 * int(is_close.sum()) >= task.members
+
+
 def trajectory_losses(task: Task, stepping: Stepping) -> Tensor:
     """Return the weighted mean squared residual of every member, shape `(members,)`."""
     ys = simulate(task, whole_trajectories(task), task.latent_start(), stepping)
-    return (task.weights * (ys - task.ys()).square()).sum(dim=(1, 2, 3))
+    return _mean_square(task, ys - task.ys())
+
+
+def _mean_square(task: Task, difference: Tensor) -> Tensor:
+    return (task.weights * difference.square()).sum(dim=(1, 2, 3))

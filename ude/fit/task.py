@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,6 +23,7 @@ class Task:
 
     Args:
         model: K replicates as one model, or a single model.
+        field: Its vector field in its own coordinates, always the same object, so that it is compiled once.
         members: K.
         data: One data set, or one per replicate; all have the same times.
         curves: The smoothed data sets.
@@ -37,6 +39,7 @@ class Task:
     """
 
     model: UDE
+    field: Callable[..., Tensor]
     members: int
     data: tuple[Trajectories, ...]
     curves: tuple[SmoothCurves, ...]

@@ -62,24 +62,25 @@ class Training:
         phases: What to do.
         members: Number of replicates.
         saver: Writes checkpoints when due.
-        extra: Returns what else a checkpoint holds.
+        extra: What else a checkpoint holds.
         progress: Show a progress bar.
     """
 
-    phases: Sequence[Phase]
+    phases: list[Phase]
     members: int
     saver: Saver
-    extra: Callable[[], dict[str, Any]]
+    extra: dict[str, Any]
     progress: bool = False
     current: int = 0
     state: OptimizerState | None = None
-    rows: list[tuple[int, int, list[float], float]] = field(default_factory=list)
+    rows: list[tuple[int, str, int, list[float], float]] = field(default_factory=list)
     seconds_before: float = 0.0
 
     def run(self) -> None:
-        """Run to the end; on interruption (Ctrl-C) save a checkpoint first, then let it pass."""
+        """Run all phases that are not yet done; on interruption (Ctrl-C) save a checkpoint first, then let it pass."""
+        self.seconds_before = self.rows[-1][4] if self.rows else 0.0
         started = time.monotonic()
-        with _Bar(self.progress, self.phases) as bar:
+        with _Bar(self.progress, self.phases[self.current :]) as bar:
             try:
                 while self.current < len(self.phases):
                     self._run_phase(self.phases[self.current], started, bar)
@@ -95,7 +96,7 @@ class Training:
         state = self.state
         while not optimizer.is_finished(state):
             loss, grad = evaluate(phase, state["theta"])
-            row = (self.current, int(state["iteration"]), loss.tolist(), self._seconds(started))
+            row = (self.current, phase.name, int(state["iteration"]), loss.tolist(), self._seconds(started))
             state = optimizer.update(state, loss, grad)
             self.rows.append(row)
             self.state = state
@@ -112,6 +113,11 @@ class Training:
             best = torch.where(has_best, self.state["best"], self.state["theta"])
             self.phases[self.current].variables.write(best)
 
+    @property
+    def is_ahead(self) -> bool:
+        """True if a checkpoint has led to phases that are still to be added."""
+        return self.current > len(self.phases) or (self.current == len(self.phases) and self.state is not None)
+
     def content(self) -> dict[str, Any]:
         """Return all that is needed to continue from the last complete evaluation."""
         leaves: dict[str, Tensor] = {}
@@ -120,7 +126,7 @@ class Training:
         done = sum(1 for row in self.rows if row[0] < self.current)
         kept = done + (0 if self.state is None else int(self.state["iteration"]))
         return {
-            **self.extra(),
+            **self.extra,
             "phase": self.current,
             "state": self.state,
             "leaves": {name: leaf.detach().clone() for name, leaf in leaves.items()},
@@ -131,7 +137,6 @@ class Training:
         """Continue from what `content` returned."""
         self.current, self.state = content["phase"], content["state"]
         self.rows = [tuple(row) for row in content["rows"]]
-        self.seconds_before = self.rows[-1][3] if self.rows else 0.0
         for phase in self.phases:
             for name, leaf in phase.variables.leaves.items():
                 with torch.no_grad():
@@ -140,10 +145,10 @@ class Training:
     def history(self) -> History:
         """Return the course so far."""
         return History(
-            phase=tuple(self.phases[row[0]].name for row in self.rows),
-            iteration=torch.tensor([row[1] for row in self.rows], dtype=torch.int64),
-            loss=torch.tensor([row[2] for row in self.rows], dtype=torch.float64).reshape(-1, self.members),
-            seconds=torch.tensor([row[3] for row in self.rows], dtype=torch.float64),
+            phase=tuple(row[1] for row in self.rows),
+            iteration=torch.tensor([row[2] for row in self.rows], dtype=torch.int64),
+            loss=torch.tensor([row[3] for row in self.rows], dtype=torch.float64).reshape(-1, self.members),
+            seconds=torch.tensor([row[4] for row in self.rows], dtype=torch.float64),
         )
 
     def _seconds(self, started: float) -> float:
