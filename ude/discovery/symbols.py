@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
+from ude.discovery.tracing import Traced, expressions_of
 from ude.models import UDE, EquationSystem, Expression, Term, Values
 from ude.models.from_equations import EquationField
 
@@ -42,15 +43,16 @@ def _right_hand_sides(
     import sympy
 
     symbols = {name: sympy.Symbol(name) for name in (*model.states, *model.inputs)} | {"t": sympy.Symbol(time)}
-    state = Vector([symbols[name] for name in model.states])
+    state = [symbols[name] for name in model.states]
     values = {name: sympy.Float(x) for name, x in numbers.items()} | {name: symbols[name] for name in model.inputs}
     calls = {name: _call(cast("Term", model.terms[name]), formulas[name]) for name in formulas}
     arity = len(signature_of(model.known))
-    arguments = (symbols["t"], state, Values(cast("Any", values)), Calls(calls))[:arity]
+    traced = {name: Traced(value) for name, value in values.items()}
+    arguments = (Traced(symbols["t"]), Traced(state), Values(cast("Any", traced)), Calls(calls))[:arity]
     try:
-        rates = [sympy.sympify(rate, strict=True) for rate in model.known(*arguments)]
+        rates = expressions_of(model.known(*arguments))
     except Exception:
-        # Any error means that the code needs tensors.
+        # Any error means that the code does something that has no symbols.
         if arity == 4:
             return None
         rates = [sympy.Function(f"known_{name}")(symbols["t"], *state) for name in model.states]
@@ -65,35 +67,19 @@ def _right_hand_sides(
     return tuple(rhs.values())
 
 
-class Vector(list["sympy.Expr"]):
-    """Symbols that are indexed like the last axis of a tensor."""
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return an entry, or several as a `Vector`, for `y[..., i]` or `y[i]`."""
-        last = index[-1] if isinstance(index, tuple) else index
-        if isinstance(last, list):
-            return Vector([list.__getitem__(self, i) for i in last])
-        entry = list.__getitem__(self, last)
-        return Vector(entry) if isinstance(last, slice) else entry
-
-    def unbind(self, dim: int = -1) -> tuple[sympy.Expr, ...]:
-        """Return all entries, as `y.unbind(-1)` does."""
-        return tuple(self)
-
-
 class Calls:
     """The recovered terms as a known part calls them: `u(x)`, or `u["name"](x)`."""
 
-    def __init__(self, calls: Mapping[str, Callable[..., Vector]]) -> None:
+    def __init__(self, calls: Mapping[str, Callable[..., list[sympy.Expr]]]) -> None:
         self._calls = calls
 
-    def __getitem__(self, name: str) -> Callable[..., Vector]:
-        return self._calls[name]
+    def __getitem__(self, name: str) -> Callable[[Any], Traced]:
+        return lambda x: Traced(self._calls[name](expressions_of(x)))
 
-    def __call__(self, x: Any) -> Vector:
+    def __call__(self, x: Any) -> Traced:
         """Return the outputs of the only term."""
-        (call,) = self._calls.values()
-        return call(x)
+        (name,) = self._calls
+        return self[name](x)
 
 
 def signature_of(known: Callable[..., Any]) -> list[str]:
@@ -111,8 +97,8 @@ def _formulas(term: Term) -> tuple[sympy.Expr, ...]:
     return term.network.sympy
 
 
-def _call(term: Term, formulas: Sequence[sympy.Expr]) -> Callable[..., Vector]:
+def _call(term: Term, formulas: Sequence[sympy.Expr]) -> Callable[..., list[sympy.Expr]]:
     import sympy
 
     symbols = [sympy.Symbol(name) for name in term.inputs]
-    return lambda x: Vector([cast("Any", f).xreplace(dict(zip(symbols, x, strict=True))) for f in formulas])
+    return lambda x: [cast("Any", f).xreplace(dict(zip(symbols, x, strict=True))) for f in formulas]
