@@ -12,6 +12,7 @@ from ude.problems import ODEProblem, Solution, SolveError
 from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, solve
 
 if TYPE_CHECKING:
+    from ude.datasets import read_csv
     from ude.discovery import (
         SR3,
         STLSQ,
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
         SINDy,
         discover,
     )
+    from ude.report import load
 
 _LAZY = {
+    "ude.report": ("load",),
+    "ude.datasets": ("read_csv",),
     "ude.discovery": (
         "Discovery",
         "Search",
@@ -83,7 +87,9 @@ __all__ = [
     "__version__",
     "discover",
     "fit",
+    "load",
     "parse_equations",
+    "read_csv",
     "solve",
 ]
 

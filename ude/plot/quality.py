@@ -7,16 +7,15 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ude.plot.style import BLUE, FAINT, GREY, INK, ORANGE, RED, panels, plain, time_axis, title, whole_numbers
+from ude.plot.style import BLUE, FAINT, GREY, INK, ORANGE, RED, Array, panels, plain, time_axis, title, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def residuals(ts: ArrayLike, values: ArrayLike, *, states: Sequence[str], time: str = "t") -> Figure:
+def residuals(ts: Array, values: Array, *, states: Sequence[str], time: str = "t") -> Figure:
     """Draw measured minus modelled values over time, and their quantiles against a normal distribution.
 
     Structure over time, or points off the line, say that the model misses something or the noise is not normal.
@@ -42,7 +41,7 @@ def residuals(ts: ArrayLike, values: ArrayLike, *, states: Sequence[str], time: 
     return figure
 
 
-def candidates(terms: Sequence[int], bic: ArrayLike, *, chosen: int) -> Figure:
+def candidates(terms: Sequence[int], bic: Array, *, chosen: int) -> Figure:
     """Draw the Bayesian information criterion of every candidate model over its number of terms.
 
     The height is the distance to the best candidate: below 2 is a tie, above 10 decisive.
@@ -78,9 +77,7 @@ def candidates(terms: Sequence[int], bic: ArrayLike, *, chosen: int) -> Figure:
     return figure
 
 
-def coefficients(
-    names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike, *, level: float = 0.9
-) -> Figure:
+def coefficients(names: Sequence[str], values: Array, low: Array, high: Array, *, level: float = 0.9) -> Figure:
     """Draw every coefficient's interval relative to its estimate, one row per coefficient.
 
     An interval that reaches 0 does not tell the coefficient's sign.
@@ -112,7 +109,7 @@ def coefficients(
     return figure
 
 
-def history(phases: Sequence[tuple[str, ArrayLike]], *, best: int = 0) -> Figure:
+def history(phases: Sequence[tuple[str, Array]], *, best: int = 0) -> Figure:
     """Draw the loss of every replicate over the iterations of every phase of a fit.
 
     Args:
@@ -144,7 +141,7 @@ def history(phases: Sequence[tuple[str, ArrayLike]], *, best: int = 0) -> Figure
     return figure
 
 
-def _loss_range(phases: Sequence[tuple[str, ArrayLike]], best: int) -> tuple[float, float]:
+def _loss_range(phases: Sequence[tuple[str, Array]], best: int) -> tuple[float, float]:
     """Limits for the losses: a solve that ran away for a moment does not flatten the rest."""
     all_losses = [np.asarray(losses, float).reshape(len(np.asarray(losses)), -1) for _, losses in phases]
     values = np.concatenate([losses.ravel() for losses in all_losses]) if all_losses else np.ones(1)

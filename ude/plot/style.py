@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Array: TypeAlias = np.ndarray | Sequence[Any]
+"""An array, or nested sequences of numbers."""
 
 # Paul Tol's "vibrant" scheme: told apart with every common colour blindness, and in grey.
 BLUE, ORANGE, TEAL, RED, MAGENTA, CYAN, GREY = (

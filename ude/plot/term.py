@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ude.plot.style import BLUE, INK, ORANGE, grid_shape, legend, panels, plain, time_axis, title
+from ude.plot.style import BLUE, INK, ORANGE, Array, grid_shape, legend, panels, plain, time_axis, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def term_along_trajectory(
-    ts: ArrayLike, learned: ArrayLike, recovered: ArrayLike | None, *, outputs: Sequence[str], time: str = "t"
+    ts: Array, learned: Array, recovered: Array | None, *, outputs: Sequence[str], time: str = "t"
 ) -> Figure:
     """Draw the learned and the recovered term along the fitted trajectory, one panel per output.
 
@@ -43,13 +42,13 @@ def term_along_trajectory(
 
 
 def term_curve(
-    x: ArrayLike,
-    learned: ArrayLike,
-    recovered: ArrayLike | None,
+    x: Array,
+    learned: Array,
+    recovered: Array | None,
     *,
     name: str,
     output: str,
-    visited: ArrayLike = (),
+    visited: Array = (),
 ) -> Figure:
     """Draw a term of one input over that input.
 
@@ -77,14 +76,14 @@ def term_curve(
 
 
 def term_map(
-    x: ArrayLike,
-    y: ArrayLike,
-    learned: ArrayLike,
-    recovered: ArrayLike | None,
+    x: Array,
+    y: Array,
+    learned: Array,
+    recovered: Array | None,
     *,
     names: tuple[str, str],
     output: str,
-    visited: ArrayLike = (),
+    visited: Array = (),
 ) -> Figure:
     """Draw a term of two inputs as heat maps: learned, recovered, and their difference.
 

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ude.plot.style import BLUE, INK, ORANGE, TEAL, grid_shape, legend, panels, plain, time_axis, title
+from ude.plot.style import BLUE, INK, ORANGE, TEAL, Array, grid_shape, legend, panels, plain, time_axis, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Curves: TypeAlias = Mapping[str, tuple[ArrayLike, ArrayLike]]
+Curves: TypeAlias = Mapping[str, tuple[Array, Array]]
 """Label of a model -> times `(times,)` and states `(times, states)`."""
 
 # Colour, line style and width of the first, second and third curve, in every figure of a report.
@@ -22,7 +21,7 @@ LINES = ((BLUE, "--", 1.8), (ORANGE, "-", 1.8), (TEAL, "-.", 1.6))
 
 
 def data_and_fit(
-    ts: ArrayLike, ys: ArrayLike, curves: Curves, *, states: Sequence[str], time: str = "t", heading: str = ""
+    ts: Array, ys: Array, curves: Curves, *, states: Sequence[str], time: str = "t", heading: str = ""
 ) -> Figure:
     """Draw one panel per state with the measurements as circles and every model as a line.
 
@@ -43,7 +42,7 @@ def data_and_fit(
 
 
 def extrapolation(
-    ts: ArrayLike, ys: ArrayLike, curves: Curves, *, states: Sequence[str], time: str = "t", heading: str = ""
+    ts: Array, ys: Array, curves: Curves, *, states: Sequence[str], time: str = "t", heading: str = ""
 ) -> Figure:
     """Draw `data_and_fit` with the time after the last measurement shaded; arguments as there."""
     return _draw(np.asarray(ts, float), np.asarray(ys, float), curves, states, time, heading, extrapolated=True)

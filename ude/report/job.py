@@ -219,6 +219,9 @@ def _ordered(data: Trajectories, system: EquationSystem) -> Trajectories:
             f"The equations have the state {absent[0]!r}, but the data have {', '.join(data.states)}. Rename a column, "
             "or declare the state as never observed."
         )
+    missing = [name for name in system.inputs if name not in data.input_names]
+    if missing:
+        raise InputError(f"The data have no input {missing[0]!r}; their inputs are {data.input_names or 'none'}.")
     columns = [data.states.index(name) for name in system.states]
     inputs = None if data.inputs is None else data.inputs[..., [data.input_names.index(name) for name in system.inputs]]
     return Trajectories(

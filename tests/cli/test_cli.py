@@ -1,0 +1,197 @@
+"""What the command says, and how it ends."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import ude
+from ude.cli import discover as door
+from ude.cli import main
+from ude.problems import SolveError
+from ude.systems import hudson_bay_csv, logistic_solution
+
+EQUATIONS = ("-e", "hare' = a*hare + ?(hare, lynx)", "-e", "lynx' = -d*lynx + ?(hare, lynx)")
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hudson_bay.csv").write_text(hudson_bay_csv())
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(*arguments):
+    result = call("discover", *arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    return result.stderr
+
+
+def test_version_and_help():
+    assert call("--version").stdout.strip() == f"ude, version {ude.__version__}"
+    assert "ude discover hudson_bay.csv --time year" in call("--help").stdout
+    assert "--equation" in call("discover", "--help").stdout
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "ude", "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith(ude.__version__)
+
+
+BAD = {
+    "a missing file": (("none.csv", "--time", "year", *EQUATIONS), "There is no file 'none.csv'"),
+    "a folder": ((".", "--time", "year", *EQUATIONS), "is a folder"),
+    "a missing column": (("hudson_bay.csv", "--time", "yaer", *EQUATIONS), "Did you mean 'year'?"),
+    "an equation without a column": (
+        ("hudson_bay.csv", "--time", "year", "-e", "fox' = ?(fox)"),
+        "The state 'fox' has an equation but no column",
+    ),
+    "an unknown symbol in an unknown term": (
+        ("hudson_bay.csv", "--time", "year", "-e", "hare' = ?(hare, lyx)"),
+        "Did you mean 'lynx'?",
+    ),
+    "an unsafe expression": (
+        ("hudson_bay.csv", "--time", "year", "-e", "hare' = __import__('os').system('ls')"),
+        "does not begin with two underscores",
+    ),
+    "no unknown term": (("hudson_bay.csv", "--time", "year", "-e", "hare' = -hare"), "no unknown term"),
+    "a parameter that is none": (
+        ("hudson_bay.csv", "--time", "year", *EQUATIONS, "--parameter", "b=1"),
+        "'b' is not a parameter",
+    ),
+    "a parameter without a number": (
+        ("hudson_bay.csv", "--time", "year", *EQUATIONS, "--parameter", "a=big"),
+        "expected a name and a number",
+    ),
+    "a missing option": (("hudson_bay.csv", *EQUATIONS), "Missing option '--time'"),
+    "a misspelt option": (("hudson_bay.csv", "--tiem", "year", *EQUATIONS), "No such option"),
+    "a folder that cannot be made": (
+        ("hudson_bay.csv", "--time", "year", *EQUATIONS, "--out", "hudson_bay.csv"),
+        "is a file",
+    ),
+    "nothing to resume": (("hudson_bay.csv", "--time", "year", *EQUATIONS, "--resume"), "no checkpoint"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_says_what_is_wrong_and_ends_with_two(case):
+    arguments, message = BAD[case]
+    assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1900,30,4\n1901,many,6\n", "line 3, column 'hare': expected a number"), ("1900,30,4\n1900,1,2\n", "repeated")],
+)
+def test_a_bad_table_is_named_with_line_and_column(tmp_path, text, message):
+    (tmp_path / "bad.csv").write_text("year,hare,lynx\n" + text)
+    assert message in refused("bad.csv", "--time", "year", *EQUATIONS)
+
+
+def test_an_existing_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(door, "run_job", lambda *_, **__: pytest.fail("worked first"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert "--overwrite" in refused("hudson_bay.csv", "--time", "year", *EQUATIONS, "--out", "run")
+
+
+def test_an_interrupted_run_is_not_overwritten_by_a_new_one(tmp_path):
+    (tmp_path / "run.checkpoint").write_text("precious")
+    message = refused("hudson_bay.csv", "--time", "year", *EQUATIONS, "--out", "run")
+    assert "--resume" in message
+    assert (tmp_path / "run.checkpoint").read_text() == "precious"
+
+
+def diverged():
+    import torch
+
+    problem = ude.ODEProblem(lambda t, y: y * y, torch.ones(1, dtype=torch.float64), (0.0, 2.0))
+    with pytest.raises(SolveError) as caught:
+        ude.solve(problem)
+    return caught.value
+
+
+ENDS = {
+    "Ctrl-C": (KeyboardInterrupt(), 130, "Nothing was kept"),
+    "a diverging solve": (diverged(), 2, "could not be solved"),
+    "a full disk": (OSError(errno.ENOSPC, "No space left on device"), 2, "The disk is full"),
+    "no permission": (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "No permission"),
+    "no memory": (MemoryError(), 2, "Not enough memory"),
+    "a defect": (ZeroDivisionError("division by zero"), 1, "--debug"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_every_end_is_one_sentence(monkeypatch, case):
+    error, code, message = ENDS[case]
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(door, "run_job", fail)
+    result = call("discover", "hudson_bay.csv", "--time", "year", *EQUATIONS, "--quiet")
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    shown = call("discover", "hudson_bay.csv", "--time", "year", *EQUATIONS, "--quiet", "--debug")
+    assert "Traceback" in shown.stderr
+
+
+def test_a_column_named_in_an_equation_is_an_input(tmp_path, monkeypatch):
+    (tmp_path / "dose.csv").write_text("t,c,dose\n0,1,2\n1,2,3\n2,3,4\n")
+    seen = {}
+    monkeypatch.setattr(
+        door, "run_job", lambda job, data, **_: seen.update(job=job, data=data) or pytest.skip.Exception
+    )
+    call("discover", "dose.csv", "--time", "t", "-e", "c' = k*dose - ?(c)", "--quiet")
+    assert seen["job"].inputs == ("dose",)
+    assert seen["data"].input_names == ("dose",)
+    call("discover", "dose.csv", "--time", "t", "-e", "c' = k*dose - ?(c)", "--quiet", "--parameter", "dose=1")
+    assert seen["job"].inputs == ()
+
+
+@pytest.fixture
+def logistic_csv(tmp_path):
+    import torch
+
+    t = torch.arange(13, dtype=torch.float64)
+    rows = zip(t.tolist(), (10 * logistic_solution(t, rate=0.7))[:, 0].tolist(), strict=True)
+    (tmp_path / "n.csv").write_text("t,n\n" + "\n".join(f"{a},{b}" for a, b in rows))
+    return ("n.csv", "--time", "t", "-e", "n' = r*n + ?(n)", "--positive", "r", "--quick", "--replicates", "2")
+
+
+def test_from_a_table_to_equations_and_a_report(tmp_path, logistic_csv):
+    result = call("discover", *logistic_csv, "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "n' = -0.07*n**2 + 0.7*n"
+    assert "90 % interval" in result.stdout
+    assert "Report: run/report.html" in result.stdout
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not list(tmp_path.glob("*.checkpoint"))
+    assert ude.load("run").states == ("n",)
+
+
+def test_a_full_disk_at_the_end_still_shows_the_result(tmp_path, logistic_csv, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(door, "write_report", full)
+    result = call("discover", *logistic_csv, "--out", "run")
+    assert result.exit_code == 2
+    assert "n' = -0.07*n**2 + 0.7*n" in result.stdout
+    assert "The disk is full" in result.stderr
+
+
+def test_reproduce_lists_and_suggests():
+    assert "hudson" in call("reproduce", "--list").stdout
+    result = call("reproduce", "hudsen")
+    assert result.exit_code == 2
+    assert "Did you mean 'hudson'?" in result.stderr
