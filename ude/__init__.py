@@ -9,7 +9,7 @@ from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
 from ude.problems import ODEProblem, Solution, SolveError
-from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, solve
+from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, SciPy, TorchDiffEq, solve
 
 if TYPE_CHECKING:
     from ude.datasets import read_csv
@@ -33,6 +33,7 @@ _LAZY = {
     "ude.datasets": ("read_csv",),
     "ude.discovery": (
         "Discovery",
+        "SciPy",
         "Search",
         "discover",
         "SR3",
@@ -77,6 +78,7 @@ __all__ = [
     "Polynomial",
     "Rational",
     "SINDy",
+    "SciPy",
     "Search",
     "Signal",
     "SingleShooting",
@@ -84,6 +86,7 @@ __all__ = [
     "SolveError",
     "SolverOptions",
     "Term",
+    "TorchDiffEq",
     "__version__",
     "discover",
     "fit",

@@ -55,7 +55,7 @@ class Compiled:
             blocks. Attempts beyond the end change nothing but take time; on a GPU every look makes the host wait.
     """
 
-    unroll: int = 4
+    unroll: int = 2
     check_every: int = 4
 
     def __post_init__(self) -> None:
@@ -78,11 +78,13 @@ class Compiled:
             point = _fresh(point, task.differentiate)
             records: list[Packed] = []
             group = -(-self.check_every // self.unroll)
+            block = _block(task, compiled=attempts >= self.unroll)
             while attempts > 0 and (not records or bool((point.status == RUNNING).any())):
                 whole = attempts >= self.unroll
                 count = min(group, attempts // self.unroll) if whole else 1
                 size = self.unroll if whole else attempts
-                point, new = _run_group(_block(task, compiled=whole), task, point, count, size)
+                block = block if whole else _block(task, compiled=False)
+                point, new = _run_group(block, task, point, count, size)
                 records += new
                 attempts -= count * size
                 if task.report is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,19 +17,21 @@ from ude.methods.method import Method
 from ude.problems import ODEProblem, Solution, Status
 from ude.solve.adjoints import Adjoint, Direct, segment_runner
 from ude.solve.assemble import assemble
+from ude.solve.backend import Backend, solve_by_backend
 from ude.solve.compiled import Compiled
-from ude.solve.controllers import PI, Controller, FixedStep
+from ude.solve.controllers import Controller, FixedStep, I
 from ude.solve.engines import Eager, Engine, Task
 from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout, broadcast_tolerance
 from ude.solve.initial_step import initial_step
+from ude.solve.progress import progress_bar
 from ude.solve.saving import AtTimes, EveryStep, Saver
 from ude.solve.step import RUNNING, Limits, Point
 
 
 def solve(
     problem: ODEProblem,
-    method: Method | None = None,
+    method: Method | Backend | None = None,
     *,
     save_at: Tensor | Sequence[float] | None = None,
     rtol: float | State = 1e-5,
@@ -52,6 +55,7 @@ def solve(
     Args:
         problem: What to solve.
         method: Makes the steps; by default `Tsit5()`, or `Vern7()` where `rtol < 1e-6` in double precision.
+            `TorchDiffEq(...)` and `SciPy(...)` let another library solve.
         save_at: Times of the states to return, of shape `(times,)`, or `(times, batch)` for a batched problem;
             between $t_0$ and $t_1$, both allowed, in the direction of time. By default $t_0$ and the end of every
             step.
@@ -59,7 +63,7 @@ def solve(
         atol: Absolute tolerance, in the unit of the state, likewise. Give badly scaled states one each.
         dt: Length of the first step, in the unit of time; chosen automatically by default. With
             `controller=FixedStep()`, the length of every step.
-        controller: Chooses the step lengths: `PI()` by default, `I()`, `PID()`, `FixedStep()`. A method without
+        controller: Chooses the step lengths: `I()` by default, `PI()`, `PID()`, `FixedStep()`. A method without
             an error estimate takes constant steps.
         engine: `"eager"` or `"compiled"`, or an engine object with options.
         adjoint: `Direct()`, or `Checkpointed()` for long solves whose gradient would not fit in memory.
@@ -86,38 +90,79 @@ def solve(
     layout = Layout.of(problem.y0, batched=problem.batched)
     y0 = layout.flatten(problem.y0)
     t0, t1 = _times(problem, y0)
-    method = _default_method(rtol, y0) if method is None else method
-    controller = _controller(controller, method, dt)
-    span = (t1 - t0).detach()
-    direction = torch.where(span < 0, -1.0, 1.0).to(span)
     times = _save_times(save_at, t0, t1, layout)
+    field = layout.bind(problem.vector_field, problem.p)
+    limits = _limits(problem.y0, layout, t0, t1, rtol, atol)
+    if isinstance(method, Backend):
+        _refuse_options(dt=dt, controller=controller, engine=engine, adjoint=adjoint, progress=progress)
+        solution, reason = solve_by_backend(method, layout, field, y0, (t0, t1), times, (limits.rtol, limits.atol))
+    else:
+        method = _default_method(rtol, y0) if method is None else method
+        task = Task(
+            vector_field=problem.vector_field,
+            p=problem.p,
+            layout=layout,
+            field=field,
+            method=method,
+            controller=_controller(controller, method, dt),
+            limits=limits,
+            differentiate=torch.is_grad_enabled(),
+        )
+        steps = int(positive("max_steps", max_steps))
+        plan = Plan(engine=_engine(engine), adjoint=adjoint, max_steps=steps, dense=dense, progress=progress)
+        solution, reason = _integrate(task, plan, y0, (t0, t1), times, dt), ""
+    if throw:
+        raise_on_failure(solution, problem, reason)
+    return solution
+
+
+class Plan(NamedTuple):
+    """How the loop is to run."""
+
+    engine: Engine
+    adjoint: Adjoint
+    max_steps: int
+    dense: bool
+    progress: bool
+
+
+def _integrate(
+    task: Task, plan: Plan, y0: Tensor, span: tuple[Tensor, Tensor], times: Tensor | None, dt: float | Tensor | None
+) -> Solution:
+    """Run the loop over segments and put the result together."""
+    t0, t1 = span
+    length = (t1 - t0).detach()
+    direction = torch.where(length < 0, -1.0, 1.0).to(length)
+    point, evaluations, carries_gradient = _start(task, t0, y0, length, dt, probe=plan.engine.probes)
     moving = t0.requires_grad or t1.requires_grad or (times is not None and times.requires_grad)
     saver: Saver = (
         EveryStep(end=t1 if moving else None)
         if times is None
         else AtTimes(ts=times, direction=direction, t0=t0.detach(), differentiable=moving)
     )
-    limits = _limits(problem.y0, layout, t0, t1, rtol, atol)
-    task = Task(
-        vector_field=problem.vector_field,
-        p=problem.p,
-        layout=layout,
-        field=layout.bind(problem.vector_field, problem.p),
-        method=method,
-        controller=controller,
-        limits=limits,
-        differentiate=torch.is_grad_enabled(),
-    )
-    engine = _engine(engine)
-    point, evaluations, carries_gradient = _start(task, t0, y0, span, dt, probe=engine.probes)
-    task = replace(task, differentiate=carries_gradient)
-    dense = dense and adjoint.keeps_trace
-    run = segment_runner(task, engine, saver, keep_trace=dense)
-    segments = adjoint.run(run, point, int(positive("max_steps", max_steps)), engine.block, dense=dense)
-    solution = assemble(task, point, segments, times, direction, evaluations, t1=t1, dense=dense)
-    if throw:
-        raise_on_failure(solution, problem)
-    return solution
+    dense = plan.dense and plan.adjoint.keeps_trace
+    with progress_bar(t0, t1) if plan.progress else nullcontext() as report:
+        task = replace(task, differentiate=carries_gradient, report=report)
+        run = segment_runner(task, plan.engine, saver, keep_trace=dense)
+        segments = plan.adjoint.run(run, point, plan.max_steps, plan.engine.block, dense=dense)
+    return assemble(task, point, segments, times, direction, evaluations, t1=t1, dense=dense)
+
+
+def _refuse_options(*, dt: object, controller: object, engine: object, adjoint: object, progress: bool) -> None:
+    """Raise if an option was given that another library's solver would not follow."""
+    given = {
+        "dt": dt is not None,
+        "controller": controller is not None,
+        "engine": engine != "eager",
+        "adjoint": adjoint != Direct(),
+        "progress": progress,
+    }
+    refused = [name for name, is_given in given.items() if is_given]
+    if refused:
+        raise ValueError(
+            f"A backend does not follow the option(s) {', '.join(f'`{name}`' for name in refused)}. Give options of "
+            "the backend to its own object, or use a method of this library."
+        )
 
 
 def _times(problem: ODEProblem, y0: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,7 +190,7 @@ def _controller(controller: Controller | None, method: Method, dt: float | Tenso
     """Return the controller to use, having checked that it can work with the method."""
     controls = method.error_order is not None
     if controller is None:
-        controller = PI() if controls else FixedStep()
+        controller = I() if controls else FixedStep()
     if controller.needs_error and not controls:
         raise ValueError(f"{method} has no error estimate to control its steps. Use `controller=FixedStep()`.")
     if not controller.needs_error and dt is None:

@@ -28,7 +28,7 @@ STIFF = 1e3
 """Fastest rate times interval above which an explicit method is likely to be limited by stability."""
 
 
-def raise_on_failure(solution: Solution, problem: ODEProblem) -> None:
+def raise_on_failure(solution: Solution, problem: ODEProblem, reason: str) -> None:
     """Raise `SolveError` naming the first sample that failed, if any did."""
     status = torch.atleast_1d(solution.status)
     failed = (status != int(Status.SUCCESS)).nonzero().squeeze(-1).tolist()
@@ -37,8 +37,9 @@ def raise_on_failure(solution: Solution, problem: ODEProblem) -> None:
     sample, kind = failed[0], Status(int(status[failed[0]]))
     who = f"sample {sample} of {len(status)}" if problem.batched else "the solve"
     others = f" {len(failed) - 1} other sample(s) failed as well." if len(failed) > 1 else ""
-    where, stiff = _where(solution, sample, problem)
-    message = f"{who} stopped{where}: {CAUSES[kind]}. {REMEDIES[kind]}{stiff}{others}"
+    where, stiff = ("", "") if kind == Status.BACKEND_FAILED else _where(solution, sample, problem)
+    cause = f"{CAUSES[kind]} ({reason})" if reason else CAUSES[kind]
+    message = f"{who} stopped{where}: {cause}. {REMEDIES[kind]}{stiff}{others}"
     raise SolveError(message[0].upper() + message[1:], solution)
 
 
@@ -59,7 +60,7 @@ def _where(solution: Solution, sample: int, problem: ODEProblem) -> tuple[str, s
     )
     t0, t1 = (float(torch.as_tensor(x).detach().expand(sample + 1)[sample]) for x in problem.t_span)
     ratio = last["stiffness"] * abs(t1 - t0)
-    if ratio < STIFF:
+    if not STIFF <= ratio < float("inf"):
         return where, ""
     return where, f' The problem looks stiff (fastest rate times interval about {ratio:.0e}): try `SciPy("LSODA")`.'
 

@@ -71,10 +71,10 @@ class Layout:
         """Return `y` of shape `(*lead, batch, state)` as a state with leading axes `lead`."""
         lead = y.shape[:-1] if self.batched else y.shape[:-2]
         if self.spec is None:
-            return y.reshape(*lead, *self.shapes[0])
+            return y.reshape((*lead, *self.shapes[0]))
         leaves = y.split([math.prod(shape) for shape in self.shapes], dim=-1)
         return pytree.tree_unflatten(
-            [leaf.reshape(*lead, *shape) for leaf, shape in zip(leaves, self.shapes, strict=True)], self.spec
+            [leaf.reshape((*lead, *shape)) for leaf, shape in zip(leaves, self.shapes, strict=True)], self.spec
         )
 
     def time(self, t: Tensor) -> Tensor:

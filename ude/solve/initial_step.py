@@ -36,7 +36,8 @@ def initial_step(
     size, slope = _norm(y / scale), _norm(f0 / scale)
     longest = span.abs()
     probe = torch.where((size < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * size / slope)
-    probe = torch.minimum(torch.maximum(probe, 100 * limits.floor), longest)
+    resolution = 1e3 * torch.finfo(t.dtype).eps * t.abs()
+    probe = torch.minimum(torch.maximum(probe, resolution), longest)
     signed = torch.copysign(probe, span)
     f1 = field(t + signed, y + signed.to(y.dtype).unsqueeze(-1) * f0)
     curvature = _norm((f1 - f0) / scale) / probe

@@ -127,11 +127,11 @@ def attempt(
     step_taken, next_dt = accepted.unsqueeze(-1), torch.where(active, tried * decision.factor, point.dt)
     if not controller.needs_error:
         next_dt = point.dt
-    # A rejected step that cannot shrink further is the end of its sample.
+    # A step below the resolution of the time, or a rejected one that cannot shrink, is the end of its sample.
     floor = torch.maximum(limits.floor, 10 * torch.finfo(dt.dtype).eps * point.t.detach().abs())
-    stuck = (next_dt.abs() <= floor) | (decision.factor >= 1.0)
+    stuck = (next_dt.abs() <= floor) | (~accepted & (decision.factor >= 1.0))
     failure = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
-    status = torch.where(active & ~decision.accept & stuck, failure, point.status)
+    status = torch.where(active & stuck, failure, point.status)
     status = torch.where(accepted & last, int(Status.SUCCESS), status)
     t = torch.where(accepted, torch.where(last, limits.t1, point.t + dt), point.t)
     record = Attempt(
@@ -142,7 +142,7 @@ def attempt(
         y1=result.y1,
         stages=result.stages,
         error=torch.where(finite, error, torch.where(active, torch.inf, 0.0)),
-        stiffness=torch.zeros_like(dt) if result.stiffness is None else result.stiffness,
+        stiffness=torch.zeros_like(dt) if result.stiffness is None else torch.where(finite, result.stiffness, 0.0),
         active=active,
         accepted=accepted,
         finite=finite | ~active,

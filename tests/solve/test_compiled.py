@@ -1,0 +1,102 @@
+"""The compiled engine against the eager one."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import ude
+from ude.methods import Tsit5
+from ude.solve.compilation import _compiled
+
+
+class Field(torch.nn.Module):
+    """A small network beside a known part; takes a root, which leaves its domain when a trial step is too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(0.3 * torch.randn(2, 2, generator=generator, dtype=torch.float64))
+
+    def forward(self, t, y):
+        return torch.stack([y[..., 1], -y[..., 0]], -1) + torch.tanh(y) @ self.weight.T + 0.1 * torch.cos(t)
+
+
+def gradient(field, engine, y0=(1.0, 0.5), end=2.0, rtol=1e-6, adjoint=None):
+    y0 = torch.tensor(y0, dtype=torch.float64, requires_grad=True)
+    problem = ude.ODEProblem(field, y0, (0.0, end))
+    ts = torch.linspace(0.0, end, 7, dtype=torch.float64)
+    adjoint = ude.Direct() if adjoint is None else adjoint
+    solution = ude.solve(problem, Tsit5(), save_at=ts, rtol=rtol, atol=1e-8, engine=engine, adjoint=adjoint)
+    loss = (solution.ys**2).sum()
+    for parameter in field.parameters():
+        parameter.grad = None
+    loss.backward()
+    return solution, y0.grad, field.weight.grad
+
+
+@pytest.mark.slow
+def test_engines_agree_and_nothing_is_compiled_twice(caplog):
+    field = Field()
+    engine = ude.Compiled(unroll=2)
+    with caplog.at_level(logging.INFO, "ude"):
+        compiled, dy0, dweight = gradient(field, engine)
+    assert "Field" in caplog.messages[-1]
+    eager, dy0_eager, dweight_eager = gradient(field, "eager")
+    # The same operations in another order of rounding.
+    torch.testing.assert_close(compiled.ys, eager.ys, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(dy0, dy0_eager, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dweight, dweight_eager, rtol=1e-10, atol=1e-12)
+    # An error estimate is a difference of nearly equal numbers: half of its digits are lost.
+    torch.testing.assert_close(compiled.steps.error, eager.steps.error, rtol=1e-5, atol=1e-6)
+    assert torch.equal(compiled.stats.nfe, eager.stats.nfe)
+    torch.testing.assert_close(compiled(1.234), eager(1.234), rtol=1e-12, atol=1e-13)
+
+    graphs = counters["stats"]["unique_graphs"]
+    with torch.no_grad():
+        field.weight.mul_(0.9)
+    _, dy0, dweight = gradient(field, engine, y0=(0.3, -0.2), end=1.3, rtol=1e-7)
+    _, dy0_eager, dweight_eager = gradient(field, "eager", y0=(0.3, -0.2), end=1.3, rtol=1e-7)
+    torch.testing.assert_close(dweight, dweight_eager, rtol=1e-10, atol=1e-12)
+    _, dy0_again, dweight_again = gradient(
+        field, engine, y0=(0.3, -0.2), end=1.3, rtol=1e-7, adjoint=ude.Checkpointed()
+    )
+    torch.testing.assert_close(dy0_again, dy0, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(dweight_again, dweight, rtol=1e-12, atol=1e-14)
+    assert counters["stats"]["unique_graphs"] == graphs
+
+    reference, key = weakref.ref(field), id(field)
+    del field, compiled, eager, dweight, dweight_eager, dweight_again
+    gc.collect()
+    assert reference() is None
+    assert key not in _compiled
+
+
+@pytest.mark.slow
+def test_gradcheck_of_the_compiled_solve():
+    weight = Field().weight.detach()
+
+    def end(y0, weight):
+        def field(t, y, p):
+            return torch.tanh(y @ p.T) - 0.5 * y * torch.cos(t)
+
+        problem = ude.ODEProblem(field, y0, (0.0, 1.0), p=weight)
+        engine = ude.Compiled(unroll=1)
+        return ude.solve(problem, Tsit5(), save_at=[0.4, 1.0], dt=0.2, controller=ude.FixedStep(), engine=engine).ys
+
+    y0 = torch.tensor([0.5, -1.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(end, (y0, weight.requires_grad_()))
+
+
+def test_a_vector_field_that_cannot_be_traced_says_so():
+    def field(t, y):
+        return -y if y.sum() > 0 else y
+
+    problem = ude.ODEProblem(field, torch.ones(2), (0.0, 1.0))
+    with pytest.raises(RuntimeError, match='engine="eager"'):
+        ude.solve(problem, engine="compiled")
