@@ -33,7 +33,6 @@ _LAZY = {
     "ude.datasets": ("read_csv",),
     "ude.discovery": (
         "Discovery",
-        "SciPy",
         "Search",
         "discover",
         "SR3",
