@@ -1,6 +1,7 @@
 """What the command says, and how it ends."""
 
 import errno
+import itertools
 import subprocess
 import sys
 
@@ -10,7 +11,10 @@ from click.testing import CliRunner
 import ude
 from ude.cli import discover as door
 from ude.cli import main
+from ude.fit import training
+from ude.fit.training import evaluate
 from ude.problems import SolveError
+from ude.report import run_job
 from ude.systems import hudson_bay_csv, logistic_solution
 
 EQUATIONS = ("-e", "hare' = a*hare + ?(hare, lynx)", "-e", "lynx' = -d*lynx + ?(hare, lynx)")
@@ -158,13 +162,23 @@ def test_a_column_named_in_an_equation_is_an_input(tmp_path, monkeypatch):
     assert seen["job"].inputs == ()
 
 
+trained = []
+
+
+def train_once(*arguments, **options):
+    if not trained:
+        trained.append(run_job(*arguments, **options))
+    return trained[0]
+
+
 @pytest.fixture
-def logistic_csv(tmp_path):
+def logistic_csv(tmp_path, monkeypatch):
     import torch
 
     t = torch.arange(13, dtype=torch.float64)
     rows = zip(t.tolist(), (10 * logistic_solution(t, rate=0.7))[:, 0].tolist(), strict=True)
     (tmp_path / "n.csv").write_text("t,n\n" + "\n".join(f"{a},{b}" for a, b in rows))
+    monkeypatch.setattr(door, "run_job", train_once)
     return ("n.csv", "--time", "t", "-e", "n' = r*n + ?(n)", "--positive", "r", "--quick", "--replicates", "2")
 
 
@@ -195,3 +209,26 @@ def test_reproduce_lists_and_suggests():
     result = call("reproduce", "hudsen")
     assert result.exit_code == 2
     assert "Did you mean 'hudson'?" in result.stderr
+
+
+def test_an_interrupted_run_is_taken_up_to_the_same_result(tmp_path, logistic_csv, monkeypatch):
+    whole = call("discover", *logistic_csv)
+    monkeypatch.setattr(door, "run_job", run_job)
+    evaluations = itertools.count()
+
+    def interrupted(*arguments):
+        if next(evaluations) == 300:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(training, "evaluate", interrupted)
+    stopped = call("discover", *logistic_csv, "--out", "run")
+    assert stopped.exit_code == 130
+    assert "`--resume`" in stopped.stderr
+    assert "run.checkpoint" in stopped.stderr
+    assert not (tmp_path / "run").exists()
+    resumed = call("discover", *logistic_csv, "--out", "run", "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert resumed.stdout.startswith(whole.stdout)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not (tmp_path / "run.checkpoint").exists()
