@@ -189,5 +189,16 @@ def _how_to_continue(checkpoint: Path | None) -> str:
 def _source(table: Path) -> Source:
     with table.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite", "--quiet", "--debug")]
-    return Source(name=table.name, command=shlex.join(["ude", *words]), sha256=checksum)
+    return Source(name=table.name, command=_command(sys.argv[1:]), sha256=checksum)
+
+
+def _command(words: list[str]) -> str:
+    """Return the command as one would type it, an option per line."""
+    kept = [word for word in words if word not in ("--resume", "--overwrite", "--quiet", "--debug")]
+    quoted = [_quoted(word) for word in kept]
+    return " ".join(["ude", *(f"\\\n    {word}" if word.startswith("-") else word for word in quoted)])
+
+
+def _quoted(word: str) -> str:
+    # Equations hold a prime: double quotes read better than what shlex makes of it.
+    return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)

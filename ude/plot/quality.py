@@ -129,8 +129,12 @@ def history(phases: Sequence[tuple[str, Array]], *, best: int = 0) -> Figure:
         ax.plot(its, values[:, min(best, values.shape[1] - 1)], color=BLUE, lw=1.8, zorder=3)
         if k % 2:
             ax.axvspan(start, start + len(values), color="#f6f6f6", zorder=0, lw=0)
-        place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -3), "textcoords": "offset points"}
-        ax.annotate(plain(name), (start, 1 - 0.08 * (k % 2)), **place, va="top", fontsize=8.5, color=FAINT)
+        # The last name ends at the right border, so that it never leaves the picture.
+        is_last = k == len(phases) - 1 and k > 0
+        end = start + len(values)
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8.5, "va": "top"}
+        ax.annotate(plain(name), (end if is_last else start, 1 - 0.08 * (k % 2)), xytext=(-4 if is_last else 4, -3),
+                    ha="right" if is_last else "left", color=FAINT, **place)  # fmt: skip
         start += len(values)
     ax.set_yscale("log")
     bottom, top = _loss_range(phases, best)

@@ -58,7 +58,7 @@ def term_curve(
         recovered: Value of the recovered equation, same shape, if there is one.
         name: Name of the input.
         output: What the output is.
-        visited: Input values along the measured trajectories, marked on the axis.
+        visited: Input values along the trajectories, marked on the axis.
     """
     figure, axes = panels(1, 1, height=2.8)
     ax = axes[0, 0]
@@ -67,8 +67,9 @@ def term_curve(
         ax.plot(np.asarray(x), np.asarray(recovered), color=ORANGE, lw=1.8, label="recovered equation")
     points = np.asarray(visited, float)
     if points.size:
-        ax.plot(points, np.zeros_like(points) + 0.02, "|", color=INK, ms=8, alpha=0.5, label="measured states",
-                transform=ax.get_xaxis_transform())  # fmt: skip
+        ticks = np.full_like(points, 0.02)
+        label = "states along the trajectories"
+        ax.plot(points, ticks, "|", color=INK, ms=8, alpha=0.5, label=label, transform=ax.get_xaxis_transform())
     ax.set_xlabel(plain(name), fontsize=9.5)
     title(ax, output)
     legend(figure, ax)

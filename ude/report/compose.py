@@ -134,7 +134,7 @@ def _question(run: Run) -> Section:
         rows.append(("Exogenous inputs", listed(run.system.inputs)))
     if run.job.hidden:
         rows.append(("States never observed", listed(list(run.job.hidden))))
-    return Section(title="The question", tables=(Table(head=("", ""), rows=tuple(rows)),))
+    return Section(title="The question", tables=(Table(rows=tuple(rows)),))
 
 
 def _terms(run: Run) -> Section:
@@ -162,8 +162,22 @@ def _terms(run: Run) -> Section:
                 head=("Term", "Recovered", "Probability that a function belongs", "Distance to the network"),
                 rows=tuple(rows),
             ),
+            *_parameters(run),
         ),
     )
+
+
+def _parameters(run: Run) -> tuple[Table, ...]:
+    """The physical parameters of both models: what one puts into them, the other may leave to the unknown term."""
+    hybrid, recovered = (
+        {name: digits(float(value.detach())) for name, value in model.physical.values().items()}
+        for model in (run.fit.model, run.discovery.model)
+    )
+    if not hybrid:
+        return ()
+    caption = "Parameters. Where they differ, the network has learnt part of the known term, or left part to it."
+    rows = tuple((name, hybrid[name], recovered[name]) for name in hybrid)
+    return (Table(head=("Parameter", "With the network", "Recovered equations"), rows=rows, caption=caption),)
 
 
 def _extrapolation(run: Run) -> Section:
@@ -280,7 +294,7 @@ def _again(run: Run, source: Source) -> Section:
     return Section(
         title="How to run it again",
         text=("Same versions, data and seed give the same result; config.json beside this file holds every setting.",),
-        tables=(Table(head=("", ""), rows=rows),),
+        tables=(Table(rows=rows),),
         code=source.command,
     )
 

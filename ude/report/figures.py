@@ -87,7 +87,8 @@ def residual_pictures(fit: Fit | Discovery) -> tuple[Picture, ...]:
         Picture(
             name=f"residuals_{g + 1}" if several else "residuals",
             figure=plot.residuals(data.ts[g].numpy(), values[g], states=data.states, time=data.time),
-            caption="Residuals" + (f" of trajectory {group}." if several else "."),
+            caption="Left: over time. Right: quantiles against those of a normal distribution."
+            + (f" Trajectory {group}." if several else ""),
         )
         for g, group in enumerate(data.groups[: MAX_GROUPS // 2])
     )
@@ -126,13 +127,13 @@ def _surfaces(name: str, term: Term, other: torch.nn.Module | None, x: np.ndarra
     for i, output in enumerate(outputs):
         values = (learned[..., i], None if found is None else found[..., i])
         if len(axes) == 1:
-            figure = plot.term_curve(axes[0], *values, name=term.inputs[0], output=output, visited=visited[:, 0])
+            figure = plot.term_curve(axes[0], *values, name=term.inputs[0], output=output, visited=visited[::8, 0])
         else:
             first, second = term.inputs
             figure = plot.term_map(
                 axes[0], axes[1], *values, names=(first, second), output=output, visited=visited[::4]
             )
-        caption = f"{sentence(output)} over {' and '.join(term.inputs)}; dots are the states along the trajectories."
+        caption = f"{sentence(output)} over {' and '.join(term.inputs)}; marks are states along the trajectories."
         pictures.append(Picture(name=f"term_{name}_{i + 1}", figure=figure, caption=caption))
     return pictures
 

@@ -6,28 +6,32 @@ import math
 import re
 from collections.abc import Sequence
 
-_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def digits(value: float, significant: int = 4) -> str:
     """Write a number with a few significant digits, and a proper minus sign.
 
     Example:
-        >>> digits(-0.000123456), digits(1887.95), digits(float("nan"))
-        ('−0.0001235', '1888', 'not available')
+        >>> digits(-0.0123456), digits(1887.95), digits(2.377e-11), digits(float("nan"))
+        ('−0.01235', '1888', '2.377×10⁻¹¹', 'not available')
     """
     if not math.isfinite(value):
         return "not available" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    return f"{value:.{significant}g}".replace("-", "−", 1 if value < 0 else 0)
+    mantissa, _, exponent = f"{value:.{significant}g}".replace("-", "−", 1 if value < 0 else 0).partition("e")
+    return mantissa + (f"×10{str(int(exponent)).translate(_RAISED)}" if exponent else "")
 
 
 def interval(low: float, high: float) -> str:
-    """Write an interval as `low to high`.
+    """Write an interval as `low to high`, with as many digits as tell the ends apart.
 
     Example:
-        >>> interval(-1.0, 2.5)
-        '−1 to 2.5'
+        >>> interval(-1.0, 2.5), interval(0.699998, 0.700002)
+        ('−1 to 2.5', '0.699998 to 0.700002')
     """
+    for significant in range(4, 10):
+        if low == high or digits(low, significant) != digits(high, significant):
+            return f"{digits(low, significant)} to {digits(high, significant)}"
     return f"{digits(low)} to {digits(high)}"
 
 

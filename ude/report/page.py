@@ -39,8 +39,8 @@ class Picture:
 class Table:
     """A table of text; the row `marked` stands out."""
 
-    head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    head: tuple[str, ...] = ()
     marked: int | None = None
     caption: str = ""
 
