@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import types
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,11 @@ import torch
 from ude.solve.lowering import lower
 
 logger = logging.getLogger("ude")
+
+FIXED = re.compile(
+    r"(layout|method|controller)\b|dict\(type\((layout|method|controller)\)|(dict\()?G\['(?!__import_(?!ude_|torch_))"
+)
+"""What the compiler calls the parts of a block that never change."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,7 +71,7 @@ def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         function.__defaults__,
         function.__closure__,
     )
-    compiled = torch.compile(own, backend=lower, fullgraph=True, dynamic=False)
+    compiled = torch.compile(own, backend=lower, fullgraph=True, dynamic=False, options=_options())
 
     def call(*args: Any) -> Any:
         before = counters["stats"]["unique_graphs"]
@@ -82,6 +88,20 @@ def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return result
 
     return call
+
+
+def _options() -> dict[str, Any] | None:
+    """Check fewer assumptions before every call, where this version of PyTorch can be told so."""
+    return {"guard_filter_fn": _keep_guards} if hasattr(torch.compiler, "skip_all_guards_unsafe") else None
+
+
+def _keep_guards(guards: Sequence[Any]) -> list[bool]:
+    """Drop the assumptions that nobody can break: that a method, a controller and our own modules are what they were.
+
+    The configuration is part of the key of the compiled function, and checking every coefficient of a tableau takes
+    longer than a step.
+    """
+    return [not FIXED.match(guard.name) for guard in guards]
 
 
 def _name(vector_field: Callable[..., Any]) -> str:

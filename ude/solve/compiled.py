@@ -36,6 +36,9 @@ class Packed(NamedTuple):
     states: Tensor
 
 
+VECTOR = 16
+"""Numbers that a processor handles at once."""
+
 Block: TypeAlias = Callable[[VectorField, Any, Limits, Point, Tensor], tuple[Point, Packed]]
 """Runs as many attempts as the last argument, the blocked samples `(block, batch)`, has rows."""
 
@@ -122,36 +125,48 @@ def _make_block(layout: Layout, method: Method, controller: Controller) -> Block
     """Return the function that is compiled. It must not hold the vector field, which would then never be freed."""
 
     def block(vector_field: VectorField, p: Any, limits: Limits, point: Point, blocked: Tensor) -> tuple[Point, Packed]:
-        field = layout.bind(vector_field, p)
+        user_field = layout.bind(vector_field, p)
+
+        def field(t: Tensor, y: Tensor) -> Tensor:
+            return _arrange(user_field(t, y))
+
         records = []
         for rows in blocked.unbind():
             point, record = attempt(field, method, controller, limits, point, rows)
             records.append(record)
         packed = Packed(
-            times=_stack([[r.t for r in records], [r.dt for r in records], [r.t1 for r in records]]),
-            quality=_stack([[r.error for r in records], [r.stiffness for r in records]]),
-            flags=_stack([[r.active for r in records], [r.accepted for r in records], [r.finite for r in records]]),
-            states=_stack([[r.y1, r.y0, *r.stages] for r in records]),
+            times=_stack([r.t for r in records], [r.dt for r in records], [r.t1 for r in records]),
+            quality=_stack([r.error for r in records], [r.stiffness for r in records]),
+            flags=_stack([r.active for r in records], [r.accepted for r in records], [r.finite for r in records]),
+            states=_stack(*([r.y1, r.y0, *r.stages] for r in records)),
         )
         return point, packed
 
     return block
 
 
-def _stack(rows: list[list[Tensor]]) -> Tensor:
-    return torch.stack([torch.stack(row) for row in rows])
+def _stack(*rows: list[Tensor]) -> Tensor:
+    """Stack rows of tensors along two new axes, in one copy."""
+    return torch.stack([x for row in rows for x in row]).unflatten(0, (len(rows), len(rows[0])))
 
 
 def _fresh(point: Point, differentiate: bool) -> Point:
     """Return copies that look to the compiler as the blocks' own outputs do, so that it is asked only once.
 
-    They are contiguous, share no memory, and carry a gradient if the end will carry one.
+    They share no memory, carry a gradient if the end will carry one, and have a layout that suits the compiler:
+    small states of a large batch lie in memory component by component, so that its loops run over the batch.
     """
-    point = pytree.tree_map(lambda x: x.clone(memory_format=torch.contiguous_format), point)
+    point = pytree.tree_map(lambda x: _arrange(x.clone(memory_format=torch.contiguous_format)), point)
     if not differentiate:
         return point
     seed = point.dt.new_zeros((), requires_grad=True)
     return point._replace(y=point.y + seed, carry=tuple(stage + seed for stage in point.carry))
+
+
+def _arrange(x: Tensor) -> Tensor:
+    """Put small states of a large batch into memory component by component."""
+    across = x.ndim == 2 and x.shape[1] < VECTOR <= x.shape[0]
+    return x.T.contiguous().T if across else x
 
 
 def _trace(records: list[Packed]) -> Trace:

@@ -99,18 +99,24 @@ class PID:
         *history, hold = memory
         accept = finite & (error <= 1.0)
         inverse = error.clamp(min=1e-10).reciprocal()
-        factor = self.safety * inverse ** ((self.proportional + self.integral + self.derivative) / error_order)
-        exponents = (-(self.proportional + 2 * self.derivative) / error_order, self.derivative / error_order)
-        for past, exponent in zip(history, exponents, strict=False):
-            factor = factor * past**exponent
-        factor = torch.where(hold, factor.clamp(max=1.0), factor)
-        factor = torch.where(accept, factor, self.safety * inverse ** (1.0 / error_order))
+        factor = self.safety * inverse ** (1.0 / error_order)
+        if (self.proportional, self.integral, self.derivative) != (0.0, 1.0, 0.0):
+            factor = torch.where(accept, self._filter(inverse, history, error_order), factor)
+        factor = torch.where(accept & hold, factor.clamp(max=1.0), factor)
         factor = torch.where(finite, factor.clamp(self.min_factor, self.max_factor), self.min_factor)
         if history:
             # One very small error says little about the next: it is remembered as 1e-4 at least.
             shifted = (inverse.clamp(max=1e4), *history[:-1])
             history = [torch.where(accept, newer, older) for newer, older in zip(shifted, history, strict=True)]
         return Decision(accept, factor, (*history, ~accept))
+
+    def _filter(self, inverse: Tensor, history: list[Tensor], error_order: int) -> Tensor:
+        """Return the factor after an accepted step."""
+        p, i, d = self.proportional, self.integral, self.derivative
+        factor = self.safety * inverse ** ((p + i + d) / error_order)
+        for past, exponent in zip(history, (-(p + 2 * d) / error_order, d / error_order), strict=False):
+            factor = factor * past**exponent
+        return factor
 
 
 def I(*, safety: float = 0.9, min_factor: float = 0.2, max_factor: float = 10.0) -> PID:  # noqa: E743

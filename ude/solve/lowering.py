@@ -16,6 +16,9 @@ A call of the library's product costs a few microseconds whatever its size, whic
 differential equations is most of the time of a step.
 """
 
+COMPONENTS = 4
+"""States of at most so many components are put together by selection instead of copies."""
+
 
 def lower(graph: Any, inputs: list[Any]) -> Any:
     """Compile a graph with inductor; on a CPU with small matrix products written out as sums."""
@@ -43,7 +46,30 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     table[aten.mm.default] = _first(product, table.get(aten.mm.default))
     table[aten.bmm.default] = _first(product, table.get(aten.bmm.default))
     table[aten.addmm.default] = _first(affine, table.get(aten.addmm.default))
+
+    def concatenation(tensors: list[Tensor], dim: int = 0) -> Any:
+        return _select(tensors) if _are_components(tensors, dim) else NotImplemented
+
+    table[aten.cat.default] = _first(concatenation, table.get(aten.cat.default))
     return table
+
+
+def _select(tensors: list[Tensor]) -> Tensor:
+    """Return the components side by side, chosen by their index: unlike copies this fuses with its neighbours."""
+    index = torch.arange(len(tensors), device=tensors[0].device)
+    result = tensors[-1]
+    for i in range(len(tensors) - 2, -1, -1):
+        result = torch.where(index == i, tensors[i], result)
+    return result
+
+
+def _are_components(tensors: list[Tensor], dim: int) -> bool:
+    """Whether these are the components of a small state, as in `torch.stack([dx, dy], -1)`."""
+    first = tensors[0]
+    return 1 < len(tensors) <= COMPONENTS and all(
+        x.ndim and dim % x.ndim == x.ndim - 1 and x.shape[-1] == 1 and x.dtype == first.dtype and not x.is_complex()
+        for x in tensors
+    )
 
 
 def _is_small(a: Tensor, b: Tensor) -> bool:

@@ -114,12 +114,11 @@ def attempt(
     tried = torch.where(last, remaining, point.dt)
     dt = torch.where(active if blocked is None else active & ~blocked, tried, 0.0)
     result = method.step(field, point.t, dt, point.y, point.carry)
-    finite = result.y1.isfinite().all(-1)
-    if result.error is None:
-        error = torch.zeros_like(point.dt)
-    else:
+    error = torch.zeros_like(point.dt)
+    if result.error is not None:
         error = error_ratio(result.error, point.y, result.y1, limits)
-        finite = finite & error.detach().isfinite()
+    # Zero times anything but a finite number is NaN.
+    finite = (error.detach() + (0.0 * result.y1.detach()).abs().sum(-1)).isfinite()
     if blocked is not None:
         finite = finite & ~blocked
     decision = controller.decide(error.detach(), finite, point.memory, method.error_order)
