@@ -1,6 +1,7 @@
 """Sphinx configuration; builds offline."""
 
 import os
+import re
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,7 +31,13 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 napoleon_google_docstring = True
-exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "sg_execution_times.rst", "gallery/sg_execution_times.rst"]
+exclude_patterns = [
+    "_build",
+    "gallery/*.ipynb",
+    "gallery/*.py",
+    "sg_execution_times.rst",
+    "gallery/sg_execution_times.rst",
+]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -42,5 +49,24 @@ sphinx_gallery_conf = {
     "plot_gallery": "True",
 }
 
+default_role = "code"
 html_theme = "furo"
 html_title = "ude"
+
+
+def mathematics(app, what, name, obj, options, lines):
+    """Docstrings write `$x$` and `$$x$$`, as Markdown does; reStructuredText has a role and a directive."""
+    text = "\n".join(lines)
+
+    def display(match):
+        body = " ".join(match.group(2).split())
+        return f"\n\n{match.group(1)}.. math:: {body}\n\n{match.group(1)}"
+
+    text = re.sub(r"(?m)^([ ]*)\$\$(.+?)\$\$", display, text, flags=re.DOTALL)
+    text = re.sub(r"\$\$(.+?)\$\$", lambda m: ":math:`" + " ".join(m.group(1).split()) + "`", text, flags=re.DOTALL)
+    text = re.sub(r"(?<!\\)\$([^$]+?)\$", lambda m: ":math:`" + " ".join(m.group(1).split()) + "`", text)
+    lines[:] = text.split("\n")
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", mathematics, priority=100)

@@ -1,17 +1,37 @@
-"""Universal differential equations in PyTorch."""
+"""Universal differential equations in PyTorch.
+
+Write down the part of a differential equation you know, let a network stand for the rest, fit both to data, and read
+the missing term back as an equation.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ude import ad, methods, problems
 from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
+from ude.methods import (
+    BS3,
+    RK4,
+    Dopri5,
+    Dopri8,
+    Euler,
+    ExplicitRungeKutta,
+    Heun,
+    Midpoint,
+    Ralston,
+    Tableau,
+    Tsit5,
+    Vern7,
+)
 from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
-from ude.problems import ODEProblem, Solution, SolveError
+from ude.problems import ODEProblem, Solution, SolveError, Stats, Status, Steps, Trajectories
 from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, SciPy, TorchDiffEq, solve
 
 if TYPE_CHECKING:
+    from ude import datasets, plot, systems
     from ude.datasets import read_csv
     from ude.discovery import (
         SR3,
@@ -28,30 +48,13 @@ if TYPE_CHECKING:
     )
     from ude.report import load
 
-_LAZY = {
-    "ude.report": ("load",),
-    "ude.datasets": ("read_csv",),
-    "ude.discovery": (
-        "Discovery",
-        "Search",
-        "discover",
-        "SR3",
-        "STLSQ",
-        "Custom",
-        "ForwardSelection",
-        "Fourier",
-        "Polynomial",
-        "Rational",
-        "SINDy",
-    ),
-}
-"""Names looked up at first use, by module: `import ude` loads no more than a solve needs."""
-
 __all__ = [
+    "BS3",
     "LBFGS",
     "MLP",
     "PI",
     "PID",
+    "RK4",
     "SR3",
     "STLSQ",
     "UDE",
@@ -62,19 +65,26 @@ __all__ = [
     "Custom",
     "Direct",
     "Discovery",
+    "Dopri5",
+    "Dopri8",
     "Eager",
     "EquationSystem",
+    "Euler",
+    "ExplicitRungeKutta",
     "Expression",
     "Fit",
     "FixedStep",
     "ForwardSelection",
     "Fourier",
+    "Heun",
     "I",
     "InitialStates",
+    "Midpoint",
     "MultipleShooting",
     "ODEProblem",
     "Parameter",
     "Polynomial",
+    "Ralston",
     "Rational",
     "SINDy",
     "SciPy",
@@ -84,20 +94,60 @@ __all__ = [
     "Solution",
     "SolveError",
     "SolverOptions",
+    "Stats",
+    "Status",
+    "Steps",
+    "Tableau",
     "Term",
     "TorchDiffEq",
+    "Trajectories",
+    "Tsit5",
+    "Vern7",
     "__version__",
+    "ad",
+    "datasets",
     "discover",
     "fit",
     "load",
+    "methods",
     "parse_equations",
+    "plot",
+    "problems",
     "read_csv",
     "solve",
+    "systems",
 ]
+
+_LAZY = {
+    "ude.datasets": {"read_csv"},
+    "ude.report": {"load"},
+    "ude.discovery": {
+        "SR3",
+        "STLSQ",
+        "Custom",
+        "Discovery",
+        "ForwardSelection",
+        "Fourier",
+        "Polynomial",
+        "Rational",
+        "SINDy",
+        "Search",
+        "discover",
+    },
+}
+"""Names looked up at first use, by module: `import ude` loads no more than a solve and a fit need."""
+
+_LAZY_ROOMS = {"datasets", "plot", "systems"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LAZY_ROOMS:
+        return importlib.import_module(f"ude.{name}")
     for module, names in _LAZY.items():
         if name in names:
             return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'ude' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

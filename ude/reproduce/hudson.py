@@ -54,7 +54,7 @@ def run(settings: Settings) -> Outcome:
             parameters={"a": rate, "d": rate},
         )
         result = fit(model, data, strategy="multiple", replicates=4, generator=generator, progress=settings.progress)
-        found.append(discover(result, library=Polynomial(5), y0=None, learn_y0=False, noise="common"))
+        found.append(discover(result, library=Polynomial(degree=5), y0=None, learn_y0=False, noise="common"))
     structures = [all(t.features == ("x y",) for t in d.terms) for d in found]
     errors = [d.sse for d in found]
     late = torch.linspace(0, 50, 2001, dtype=torch.float64)

@@ -97,7 +97,7 @@ def run(settings: Settings) -> Outcome:
             result = fit(model, data, y0=y0, replicates=1, generator=generator, progress=settings.progress)
             errors[name].append(error_at_60(result, truth))
             if name == "universal":
-                found.append(discover(result, library=Polynomial(2), learn_y0=False))
+                found.append(discover(result, library=Polynomial(degree=2), learn_y0=False))
                 errors["recovered"].append(error_at_60(found[-1], truth))
     ratio = [a / b for a, b in zip(errors["neural"], errors["universal"], strict=True)]
     slopes = [one_term(d) for d in found]
