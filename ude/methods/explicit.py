@@ -124,12 +124,11 @@ class ExplicitRungeKutta:
         assert dense is not None  # the tableau always has one
         # Coefficients reach 1e3 in methods of high order and cancel: single precision would lose four digits.
         precise = theta if theta.device.type == "mps" else theta.double()
-        shape = (len(dense[0]), len(dense), *[1] * theta.ndim)
-        powers = torch.tensor(list(zip(*dense, strict=True)), dtype=precise.dtype, device=theta.device)
-        *lower, highest = powers.reshape(shape).unbind()
-        weights = highest * precise
-        for coefficients in reversed(lower):
-            weights = (weights + coefficients) * precise
+        coefficients = torch.tensor(dense, dtype=precise.dtype, device=theta.device)
+        powers = [precise]
+        for _ in dense[0][1:]:
+            powers.append(powers[-1] * precise)
+        weights = (torch.stack(powers, dim=-1) @ coefficients.T).movedim(-1, 0)
         return weights.to(theta.dtype)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class Segment(NamedTuple):
 RunSegment = Callable[[Point, int, Tensor], Segment]
 
 
+@runtime_checkable
 class Adjoint(Protocol):
     """Divides the integration into segments."""
 

@@ -23,6 +23,7 @@ def assemble(
     evaluations: int,
     *,
     t1: Tensor,
+    only_end: bool,
     dense: bool,
 ) -> Solution:
     """Put the parts of a finished integration together.
@@ -35,6 +36,7 @@ def assemble(
         direction: 1 or -1 per sample.
         evaluations: Evaluations of the vector field before the first step.
         t1: End of the interval, on the autograd graph.
+        only_end: The end is the only time to save at.
         dense: Keep the continuous solution.
     """
     layout = task.layout
@@ -49,7 +51,7 @@ def assemble(
     if times is None:
         ts, ys = _every_step(start, segments, steps, status, t1)
     else:
-        ts, ys = times, _at_times(start, segments, times, end)
+        ts, ys = times, _at_end(end, status) if only_end else _at_times(start, segments, times)
     interpolant = None
     if dense and len(segments) <= 1:
         trace = segments[0].trace if segments else None
@@ -81,10 +83,17 @@ def _active(start: Point, segments: Sequence[Segment]) -> Tensor:
     return torch.cat([segment.scalars[4] for segment in segments]) if segments else empty
 
 
-def _at_times(start: Point, segments: Sequence[Segment], times: Tensor, end: Point) -> Tensor:
+def _at_times(start: Point, segments: Sequence[Segment], times: Tensor) -> Tensor:
     """Put every saved state in its place; the initial state at the start, NaN after a failure."""
+    at_start = times.detach() == start.t.detach()
+    if len(segments) == 1 and bool((segments[0].saved.place >= 0).all()):
+        values = segments[0].saved.values
+        if len(values) == len(times):
+            return values
+        if len(values) == len(times) - 1 and bool(at_start[0].all()):
+            return torch.cat([start.y.unsqueeze(0), values])
     rows = [torch.full_like(start.y, torch.nan).unsqueeze(0), start.y.unsqueeze(0)]
-    source = (times.detach() == start.t.detach()).long()
+    source = at_start.long()
     length = 2
     for segment in segments:
         place = segment.saved.place
@@ -93,6 +102,11 @@ def _at_times(start: Point, segments: Sequence[Segment], times: Tensor, end: Poi
         rows.append(segment.saved.values)
         length += len(place)
     return torch.cat(rows)[source, torch.arange(times.shape[1], device=times.device)]
+
+
+def _at_end(end: Point, status: Tensor) -> Tensor:
+    """Return the final state, NaN where the sample failed."""
+    return torch.where((status == int(Status.SUCCESS)).unsqueeze(-1), end.y, torch.nan).unsqueeze(0)
 
 
 def _every_step(

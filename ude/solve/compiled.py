@@ -27,7 +27,7 @@ class Packed(NamedTuple):
         times: `t`, `dt`, `t1`, shape `(3, block, batch)`.
         quality: `error`, `stiffness`, shape `(2, block, batch)`.
         flags: `active`, `accepted`, `finite`, shape `(3, block, batch)`.
-        states: `y1`, `y0` and the stages, shape `(block, 2 + stages, batch, state)`.
+        states: `y1`, `y0` and the stages, shape `(block, 2 + stages, batch, state)`; no rows if they are not needed.
     """
 
     times: Tensor
@@ -115,13 +115,13 @@ def _run_group(block: Block, task: Task, point: Point, count: int, size: int) ->
 
 
 def _block(task: Task, *, compiled: bool) -> Block:
-    configuration = (task.layout, task.method, task.controller, task.p is None)
+    configuration = (task.layout, task.method, task.controller, task.keep_states)
     if not compiled:
-        return _make_block(*configuration[:3])
-    return compiled_for(task.vector_field, configuration, lambda: _make_block(*configuration[:3]))
+        return _make_block(*configuration)
+    return compiled_for(task.vector_field, configuration, lambda: _make_block(*configuration))
 
 
-def _make_block(layout: Layout, method: Method, controller: Controller) -> Block:
+def _make_block(layout: Layout, method: Method, controller: Controller, keep_states: bool) -> Block:
     """Return the function that is compiled. It must not hold the vector field, which would then never be freed."""
 
     def block(vector_field: VectorField, p: Any, limits: Limits, point: Point, blocked: Tensor) -> tuple[Point, Packed]:
@@ -138,7 +138,7 @@ def _make_block(layout: Layout, method: Method, controller: Controller) -> Block
             times=_stack([r.t for r in records], [r.dt for r in records], [r.t1 for r in records]),
             quality=_stack([r.error for r in records], [r.stiffness for r in records]),
             flags=_stack([r.active for r in records], [r.accepted for r in records], [r.finite for r in records]),
-            states=_stack(*([r.y1, r.y0, *r.stages] for r in records)),
+            states=_stack(*([r.y1, r.y0, *r.stages] for r in records)) if keep_states else point.y.new_empty(0),
         )
         return point, packed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Decision(NamedTuple):
     memory: Memory
 
 
+@runtime_checkable
 class Controller(Protocol):
     """Decides on a trial step; a frozen value, no branch on data."""
 

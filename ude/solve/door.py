@@ -25,7 +25,7 @@ from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout, broadcast_tolerance
 from ude.solve.initial_step import initial_step
 from ude.solve.progress import progress_bar
-from ude.solve.saving import AtTimes, EveryStep, Saver
+from ude.solve.saving import AtEnd, AtTimes, EveryStep, Saver
 from ude.solve.step import RUNNING, Limits, Point
 
 
@@ -134,18 +134,24 @@ def _integrate(
     length = (t1 - t0).detach()
     direction = torch.where(length < 0, -1.0, 1.0).to(length)
     point, evaluations, carries_gradient = _start(task, t0, y0, length, dt, probe=plan.engine.probes)
-    moving = t0.requires_grad or t1.requires_grad or (times is not None and times.requires_grad)
-    saver: Saver = (
-        EveryStep(end=t1 if moving else None)
-        if times is None
-        else AtTimes(ts=times, direction=direction, t0=t0.detach(), differentiable=moving)
-    )
+    saver = _saver(times, t0, t1, direction)
     dense = plan.dense and plan.adjoint.keeps_trace
     with progress_bar(t0, t1) if plan.progress else nullcontext() as report:
-        task = replace(task, differentiate=carries_gradient, report=report)
+        keep_states = dense or saver.needs_states
+        task = replace(task, differentiate=carries_gradient, keep_states=keep_states, report=report)
         run = segment_runner(task, plan.engine, saver, keep_trace=dense)
         segments = plan.adjoint.run(run, point, plan.max_steps, plan.engine.block, dense=dense)
-    return assemble(task, point, segments, times, direction, evaluations, t1=t1, dense=dense)
+    only_end = isinstance(saver, AtEnd)
+    return assemble(task, point, segments, times, direction, evaluations, t1=t1, only_end=only_end, dense=dense)
+
+
+def _saver(times: Tensor | None, t0: Tensor, t1: Tensor, direction: Tensor) -> Saver:
+    moving = t0.requires_grad or t1.requires_grad or (times is not None and times.requires_grad)
+    if times is None:
+        return EveryStep(end=t1 if moving else None)
+    if not moving and len(times) == 1 and bool((times[0] == t1).all()):
+        return AtEnd()
+    return AtTimes(ts=times, direction=direction, t0=t0.detach(), differentiable=moving)
 
 
 def _refuse_options(*, dt: object, controller: object, engine: object, adjoint: object, progress: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ class Task:
         controller: Decides on them.
         limits: End of the interval and tolerances.
         differentiate: The result is to carry a gradient.
+        keep_states: States and stages of every attempt are needed later.
         report: Called now and then with the point reached; None for silence.
     """
 
@@ -40,9 +41,11 @@ class Task:
     controller: Controller
     limits: Limits
     differentiate: bool
+    keep_states: bool = True
     report: Callable[[Tensor], None] | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs attempts until every sample has come to its end, or for a given number of attempts."""
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ude._typing import State
+from ude.solve.dense import evaluate, locate
 from ude.solve.engines import Task
-from ude.solve.saving import evaluate, locate
 from ude.solve.trace import Trace
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ude._typing import FlatField
-from ude.methods.method import Method, StepResult
+from ude.methods.method import Method
+from ude.solve.dense import evaluate, locate
 from ude.solve.trace import Trace
 
 
@@ -28,8 +29,12 @@ class Saved(NamedTuple):
     evaluations: Tensor
 
 
+@runtime_checkable
 class Saver(Protocol):
     """Collects the saved states of one segment from its trace."""
+
+    needs_states: ClassVar[bool]
+    """Whether it looks at the states and stages of the trace."""
 
     def collect(self, field: FlatField, method: Method, start: Tensor, trace: Trace, offset: Tensor) -> Saved:
         """Return the states to keep; `start` is the time before the segment, `offset` its accepted predecessors."""
@@ -51,6 +56,7 @@ class AtTimes:
     direction: Tensor
     t0: Tensor
     differentiable: bool
+    needs_states: ClassVar[bool] = True
 
     def collect(self, field: FlatField, method: Method, start: Tensor, trace: Trace, offset: Tensor) -> Saved:
         """Interpolate all times within the segment at once; a time at the end of a step gets its state exactly."""
@@ -73,6 +79,17 @@ class AtTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class AtEnd:
+    """Save the final state only, which needs no record of the steps."""
+
+    needs_states: ClassVar[bool] = False
+
+    def collect(self, field: FlatField, method: Method, start: Tensor, trace: Trace, offset: Tensor) -> Saved:
+        """Return no rows: the final state is that of the last point."""
+        return Saved(start.new_empty(0, len(start), 0), offset.new_empty(0, len(start)), torch.zeros_like(offset))
+
+
+@dataclass(frozen=True, slots=True)
 class EveryStep:
     """Save the end of every accepted step; output 0 is the initial state.
 
@@ -81,6 +98,7 @@ class EveryStep:
     """
 
     end: Tensor | None = None
+    needs_states: ClassVar[bool] = True
 
     def collect(self, field: FlatField, method: Method, start: Tensor, trace: Trace, offset: Tensor) -> Saved:
         """Return the ends of all attempts; rejected ones have no place in the output."""
@@ -93,102 +111,3 @@ class EveryStep:
         index = torch.arange(attempts, device=offset.device).unsqueeze(-1).expand_as(place)
         values, evaluations = evaluate(field, method, trace, ts, index, trace.accepted, differentiable=True)
         return Saved(values, place, evaluations)
-
-
-def locate(trace: Trace, ts: Tensor, direction: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the accepted attempt that covers each time, per sample.
-
-    Args:
-        trace: The attempts.
-        ts: Times, shape `(times, batch)`.
-        direction: 1 or -1 per sample.
-        start: Time before the first attempt, shape `(batch,)`.
-
-    Returns:
-        Index of the attempt and whether the time lies in `(start, end]`, both of shape `(times, batch)`.
-    """
-    wanted = (ts * direction).T.contiguous()
-    ends = (trace.t1.detach() * direction).T.contiguous()
-    # A rejected attempt ends where its predecessor ended, so the first end at or after a time is an accepted one.
-    index = torch.searchsorted(ends, wanted)
-    inside = (index < ends.shape[1]) & (wanted > (start.detach() * direction).unsqueeze(-1))
-    return index.clamp(max=ends.shape[1] - 1).T, inside.T
-
-
-def evaluate(
-    field: FlatField,
-    method: Method,
-    trace: Trace,
-    ts: Tensor,
-    index: Tensor,
-    inside: Tensor,
-    *,
-    differentiable: bool,
-) -> tuple[Tensor, Tensor]:
-    """Evaluate the continuous extension at many times at once.
-
-    Args:
-        field: Vector field, for methods that need extra stages.
-        method: Knows the weights.
-        trace: The attempts.
-        ts: Times, shape `(times, batch)`.
-        index: The attempt that covers each time, same shape.
-        inside: Where the result matters, same shape.
-        differentiable: Send the gradient of every state through the interpolant, to the times.
-
-    Returns:
-        States `(times, batch, state)`, and the extra evaluations per sample.
-    """
-    sample = torch.arange(ts.shape[1], device=ts.device)
-    at_end = inside & (ts.detach() == trace.t1.detach()[index, sample])
-    between = inside if differentiable else inside & ~at_end
-    evaluations = torch.zeros_like(sample)
-    if not bool(between.any()):
-        return _ends(trace, index, sample), evaluations
-    used = torch.zeros_like(trace.active)
-    used[index[between], sample.expand_as(index)[between]] = True
-    rows = used.any(-1).nonzero().squeeze(-1).tolist()
-    position = (used.any(-1).cumsum(0) - 1).clamp(min=0)[index]
-    t, dt, y0, stages = _dense(field, method, trace, rows)
-    length = torch.where(between, dt[position, sample], 1.0)
-    theta = torch.where(between, (ts - t[position, sample]) / length, 0.0)
-    weights = method.dense_weights(theta).unsqueeze(-1)
-    slope = sum(
-        (w * stage[position, sample] for w, stage in zip(weights, stages, strict=True)), torch.zeros_like(y0[:1])
-    )
-    values = y0[position, sample] + length.unsqueeze(-1) * slope
-    if bool(at_end.any()):
-        ends = _ends(trace, index, sample)
-        if differentiable:
-            ends = ends.detach() + (values - values.detach())
-        values = torch.where(at_end.unsqueeze(-1), ends, values)
-    return values, used.sum(0) * method.dense_evaluations
-
-
-def _ends(trace: Trace, index: Tensor, sample: Tensor) -> Tensor:
-    """Return the state at the end of each step named by `index`."""
-    rows = index.unique().tolist()
-    place = torch.searchsorted(torch.tensor(rows, device=index.device), index.contiguous())
-    return trace.store.ends(rows)[place, sample]
-
-
-def _dense(
-    field: FlatField, method: Method, trace: Trace, rows: list[int]
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Return start, length, initial state and all stages of these attempts, stacked."""
-    t, dt = trace.t[rows], trace.dt[rows].detach()
-    y0, stages = trace.store.starts(rows)
-    if not method.dense_evaluations:
-        return t, dt, y0, stages
-    y1 = trace.store.ends(rows)
-    extended = [
-        method.dense_stages(
-            field,
-            t[i],
-            dt[i],
-            y0[i],
-            StepResult(y1[i], None, None, tuple(stage[i] for stage in stages), ()),
-        )
-        for i in range(len(rows))
-    ]
-    return t, dt, y0, tuple(torch.stack(stage) for stage in zip(*extended, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ude.solve.step import Attempt
 
 
+@runtime_checkable
 class Store(Protocol):
     """States and stages of many attempts."""
 
@@ -19,8 +20,8 @@ class Store(Protocol):
         """Return the state after each of these steps, shape `(rows, batch, state)`."""
         ...
 
-    def starts(self, rows: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the state before each of these steps and their stages, each of shape `(rows, batch, state)`."""
+    def starts(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the states before these steps, and their stages, of shape `(rows, batch, stages, state)`."""
         ...
 
 
@@ -34,11 +35,11 @@ class SingleAttempts:
         """Return the state after each of these steps, shape `(rows, batch, state)`."""
         return torch.stack([self.attempts[row].y1 for row in rows])
 
-    def starts(self, rows: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the state before each of these steps and their stages, each of shape `(rows, batch, state)`."""
+    def starts(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the states before these steps, and their stages, of shape `(rows, batch, stages, state)`."""
         chosen = [self.attempts[row] for row in rows]
-        stages = zip(*(one.stages for one in chosen), strict=True)
-        return torch.stack([one.y0 for one in chosen]), tuple(torch.stack(stage) for stage in stages)
+        stages = torch.stack([stage for one in chosen for stage in one.stages])
+        return torch.stack([one.y0 for one in chosen]), stages.unflatten(0, (len(rows), -1)).transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,10 @@ class PackedAttempts:
         """Return the state after each of these steps, shape `(rows, batch, state)`."""
         return self.states[list(rows), 0]
 
-    def starts(self, rows: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the state before each of these steps and their stages, each of shape `(rows, batch, state)`."""
+    def starts(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the states before these steps, and their stages, of shape `(rows, batch, stages, state)`."""
         chosen = self.states if len(rows) == len(self.states) else self.states[list(rows)]
-        _, y0, *stages = chosen.unbind(1)
-        return y0, tuple(stages)
+        return chosen[:, 1], chosen[:, 2:].transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
