@@ -31,7 +31,7 @@ def data_and_fit(
         curves: Models to draw, in the order of `LINES`.
         states: Names of the states.
         time: Name of the time axis, with its unit if it has one.
-        heading: Title of the figure, such as the name of a trajectory.
+        heading: Added to the name of every panel, such as the name of a trajectory.
 
     Example:
         >>> figure = data_and_fit([0, 1, 2], [[1], [2], [4]], {"model": ([0, 2], [[1], [4]])}, states=["x"])
@@ -65,7 +65,7 @@ def _draw(
         ax.plot(ts, ys[:, i], "o", ms=4.5, mfc="white", mec=INK, mew=1.1, label="measured", zorder=3)
         for (label, (t, y)), (color, dashes, width) in zip(curves.items(), LINES, strict=False):
             ax.plot(np.asarray(t), np.asarray(y)[:, i], dashes, color=color, lw=width, label=plain(label))
-        title(ax, name)
+        title(ax, f"{name}, {heading}" if heading else name)
         _limits(ax, ys[:, i], extrapolated)
         if extrapolated:
             _shade(ax, float(ts.max()), curves)
@@ -74,8 +74,6 @@ def _draw(
     for ax in axes[-1]:
         time_axis(ax, time, ts)
     legend(figure, axes.flat[0])
-    if heading:
-        figure.suptitle(plain(heading), fontsize=11, x=0.01, ha="left")
     return figure
 
 

@@ -109,10 +109,11 @@ def _lead(run: Run) -> str:
     found = run.discovery
     ratio = found.sse / found.learned_sse if found.learned_sse else math.inf
     how = "better than" if ratio < 0.95 else "as well as" if ratio < 1.05 else "worse than"
+    weights = sum(p.numel() for p in run.fit.model.terms.parameters())
     return (
-        f"The equations above, with {count(found.chosen.size, 'coefficient')} in place of the networks, fit the "
-        f"measurements {how} the networks they were read from (sum of squared errors {digits(found.sse)} against "
-        f"{digits(found.learned_sse)})."
+        f"The equations above, with {count(found.chosen.size, 'coefficient')} in place of {weights} network weights, "
+        f"fit the measurements {how} the networks they were read from (sum of squared errors {digits(found.sse)} "
+        f"against {digits(found.learned_sse)})."
     )
 
 
@@ -183,6 +184,8 @@ def _parameters(run: Run) -> tuple[Table, ...]:
 def _extrapolation(run: Run) -> Section:
     length = oscillation(run)
     text = f"Both models, continued for {BEYOND:g} times the measured interval."
+    if run.system.inputs:
+        text += f" Beyond it, the last value is kept of {listed(run.system.inputs)}."
     if length:
         text += f" The recovered equations oscillate with a period of {digits(length)} ({run.fit.data.time})."
     return Section(title="Extrapolation", text=(text,), pictures=extrapolation_pictures(run.fit, run.discovery))
