@@ -27,6 +27,7 @@ from ude.fit.task import Task
 from ude.fit.training import Phase, Training
 from ude.models import UDE
 from ude.problems import Trajectories
+from ude.solve import Compiled, Eager
 
 
 @runtime_checkable
@@ -45,13 +46,12 @@ class Strategy(Protocol):
 
 STRATEGIES: dict[str, tuple[Strategy, ...]] = {
     "single": (SingleShooting(),),
-    "multiple": (MultipleShooting(), SingleShooting(optimizers=(LBFGS(),))),
-    "collocation": (Collocation(), SingleShooting(optimizers=(LBFGS(),))),
+    "multiple": (MultipleShooting(), SingleShooting(optimizers=(LBFGS(iterations=200),))),
+    "collocation": (Collocation(), SingleShooting(optimizers=(LBFGS(iterations=200),))),
 }
 """Ready-made chains, by the names that `fit` accepts for them; "auto" is one of the last two."""
 
-MAX_HALVINGS = 3
-_COMPILING_PAYS_FROM = 2000
+_COMPILING_PAYS_FROM = 1500
 
 
 class Interrupted(KeyboardInterrupt):
@@ -156,14 +156,14 @@ def fit(
 def _refine(training: Training, task: Task, stepping: Stepping, chain: Sequence[Strategy]) -> Stepping:
     """Halve the steps while that changes the result, fit again each time, and return the last stepping."""
     polish = SingleShooting(optimizers=(LBFGS(iterations=200),))
-    for _ in range(MAX_HALVINGS):
+    for _ in range(task.solver.halvings):
         if not training.is_ahead and is_resolved(task, stepping):
             return stepping
         stepping = stepping.halved()
         if isinstance(chain[-1], SingleShooting):
             training.phases.extend(polish.phases(task, stepping))
             training.run()
-    if not is_resolved(task, stepping):
+    if task.solver.halvings and not is_resolved(task, stepping):
         warnings.warn(
             f"The solver's error with steps of {stepping.dt:.3g} is not small against the residuals. Fit with "
             "`solver=SolverOptions(is_adaptive=True)`, or give a smaller `dt`.",
@@ -191,11 +191,13 @@ def _stepping(task: Task, chain: Sequence[Strategy]) -> Stepping:
     planned = sum(
         optimizer.iterations for part in chain if not isinstance(part, Collocation) for optimizer in part.optimizers
     )
-    automatic = "compiled" if planned >= _COMPILING_PAYS_FROM else "eager"
-    engine = automatic if options.engine == "auto" else options.engine
+    # Longer blocks take minutes to compile and gain little here.
+    compiled = Compiled(unroll=1, check_every=16)
+    automatic = compiled if planned >= _COMPILING_PAYS_FROM else Eager()
+    engine = {"auto": automatic, "compiled": compiled, "eager": Eager()}[options.engine]
     if options.is_adaptive:
         return Stepping(dt=None, engine=engine)
-    return Stepping(dt=options.dt or task.scales.time / 3, engine=engine)
+    return Stepping(dt=options.dt or task.scales.time / 2, engine=engine)
 
 
 def _fingerprint(task: Task, phases: Sequence[Phase]) -> str:

@@ -18,13 +18,15 @@ class SolverOptions:
 
     Args:
         method: Solver; `Tsit5()` if not given.
-        dt: Length of the constant steps; a third of the time scale of the data if not given.
+        dt: Length of the constant steps; half the time scale of the data if not given.
         is_adaptive: Choose the steps by `rtol` and `atol` instead.
         rtol: Relative tolerance of an adaptive solve.
         atol: Absolute tolerance of an adaptive solve, in units of each state's scale.
         engine: "eager", "compiled", or "auto": compiled when so many solves are planned that compiling, which
             takes about half a minute, pays.
         max_steps: Most steps of one solve.
+        halvings: After the fit, constant steps are halved up to so many times, each time followed by a few
+            more iterations, while the solver's error is not small against the residuals; 0 leaves out the check.
     """
 
     method: Method | None = None
@@ -34,3 +36,4 @@ class SolverOptions:
     atol: float = 1e-8
     engine: Literal["auto", "eager", "compiled"] = "auto"
     max_steps: int = 10_000
+    halvings: int = 3

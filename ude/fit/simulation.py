@@ -10,6 +10,7 @@ from ude.fit.task import Task
 from ude.models import Signal
 from ude.problems import ODEProblem
 from ude.solve import FixedStep, solve
+from ude.solve.engines import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Stepping:
     """Constant steps of length `dt`, or adaptive ones where it is None, run by an engine."""
 
     dt: float | None
-    engine: str
+    engine: Engine
 
     def halved(self) -> Stepping:
         """Return steps of half the length."""
