@@ -21,6 +21,9 @@ FIXED = re.compile(
 )
 """What the compiler calls the parts of a block that never change."""
 
+RARELY_BROKEN = ("NOT_PRESENT_IN_GENERIC_DICT", "EMPTY_NN_MODULE_HOOKS_DICT")
+"""Checks of every submodule for hooks and for attributes that replace its methods."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _compiled: dict[int, tuple[weakref.ref[Any], dict[Hashable, Callable[..., Any]]]] = {}
@@ -96,12 +99,12 @@ def _options() -> dict[str, Any] | None:
 
 
 def _keep_guards(guards: Sequence[Any]) -> list[bool]:
-    """Drop the assumptions that nobody can break: that a method, a controller and our own modules are what they were.
+    """Drop assumptions whose check would take longer than a step.
 
-    The configuration is part of the key of the compiled function, and checking every coefficient of a tableau takes
-    longer than a step.
+    They are that a method, a controller and our own modules are what they were, which nobody can break, and that no
+    hook was added to a part of the vector field and no method of it replaced since it was compiled.
     """
-    return [not FIXED.match(guard.name) for guard in guards]
+    return [not FIXED.match(guard.name) and guard.guard_type not in RARELY_BROKEN for guard in guards]
 
 
 def _name(vector_field: Callable[..., Any]) -> str:
