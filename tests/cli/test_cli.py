@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import ude
@@ -15,7 +16,7 @@ from ude.fit import training
 from ude.fit.training import evaluate
 from ude.problems import SolveError
 from ude.report import run_job
-from ude.systems import hudson_bay_csv, logistic_solution
+from ude.systems import hudson_bay, hudson_bay_csv, logistic_solution
 
 EQUATIONS = ("-e", "hare' = a*hare + ?(hare, lynx)", "-e", "lynx' = -d*lynx + ?(hare, lynx)")
 
@@ -114,8 +115,6 @@ def test_an_interrupted_run_is_not_overwritten_by_a_new_one(tmp_path):
 
 
 def diverged():
-    import torch
-
     problem = ude.ODEProblem(lambda t, y: y * y, torch.ones(1, dtype=torch.float64), (0.0, 2.0))
     with pytest.raises(SolveError) as caught:
         ude.solve(problem)
@@ -173,8 +172,6 @@ def train_once(*arguments, **options):
 
 @pytest.fixture
 def logistic_csv(tmp_path, monkeypatch):
-    import torch
-
     t = torch.arange(13, dtype=torch.float64)
     rows = zip(t.tolist(), (10 * logistic_solution(t, rate=0.7))[:, 0].tolist(), strict=True)
     (tmp_path / "n.csv").write_text("t,n\n" + "\n".join(f"{a},{b}" for a, b in rows))
@@ -232,3 +229,12 @@ def test_an_interrupted_run_is_taken_up_to_the_same_result(tmp_path, logistic_cs
     assert resumed.stdout.startswith(whole.stdout)
     assert (tmp_path / "run" / "report.html").exists()
     assert not (tmp_path / "run.checkpoint").exists()
+
+
+def test_data_prints_a_table_that_can_be_read(tmp_path):
+    (tmp_path / "printed.csv").write_text(call("data", "hudson_bay").stdout)
+    assert torch.equal(ude.read_csv("printed.csv", time="year").ys, hudson_bay().ys)
+    assert "Hewitt" in call("data", "--list").stdout
+    result = call("data", "hudson")
+    assert result.exit_code == 2
+    assert "Did you mean 'hudson_bay'?" in result.stderr

@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 
 from ude._version import __version__
+from ude.cli.data import data
 from ude.cli.discover import discover
 from ude.cli.reproduce import reproduce
 
 EPILOG = """\b
 Example:
+  ude data hudson_bay > hudson_bay.csv
   ude discover hudson_bay.csv --time year \\
       --equation "hare' = a*hare + ?(hare, lynx)" \\
       --equation "lynx' = -d*lynx + ?(hare, lynx)" --out run1
@@ -26,5 +28,6 @@ def main() -> None:
     """
 
 
+main.add_command(data)
 main.add_command(discover)
 main.add_command(reproduce)
