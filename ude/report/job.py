@@ -11,7 +11,7 @@ import torch
 
 from ude._checks import InputError
 from ude.discovery import Discovery, Fourier, Library, Polynomial, Rational, Search, discover
-from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, fit
+from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.models import MLP, UDE, EquationSystem, Parameter, parse_equations
 from ude.problems import Trajectories
 
@@ -175,6 +175,8 @@ def run_job(
         strategy=_strategy(job),
         replicates=job.replicates,
         y0=InitialStates(values=job.hidden, learn=tuple(job.hidden)) if job.hidden else "data",
+        # The networks only propose structures, which are then fitted to the data: their solver's error may stay.
+        solver=SolverOptions(halvings=0),
         generator=generator,
         checkpoint=checkpoint,
         resume=resume,
@@ -194,15 +196,14 @@ def run_job(
 
 
 def _strategy(job: Job) -> tuple[Collocation | MultipleShooting | SingleShooting, ...]:
-    # The networks only propose structures, which are then fitted to the data: they need not be polished.
-    short = (Adam(iterations=100), LBFGS(iterations=60)) if job.quick else (Adam(iterations=250), LBFGS(iterations=250))
-    name = job.strategy or ("multiple" if job.hidden else "collocation")
-    single = SingleShooting(optimizers=short)
+    # After a warm start Adam is left out: its first steps would throw it away.
+    search, polish = Adam(iterations=100 if job.quick else 300), LBFGS(iterations=40 if job.quick else 150)
+    whole = SingleShooting(optimizers=(polish,))
     return {
-        "collocation": (Collocation(), single),
-        "multiple": (MultipleShooting(optimizers=short), single),
-        "single": (SingleShooting(optimizers=(Adam(iterations=4 * short[0].iterations), *short[1:])),),
-    }[name]
+        "collocation": (Collocation(), whole),
+        "multiple": (MultipleShooting(optimizers=(search, polish)), whole),
+        "single": (SingleShooting(optimizers=(search, polish)),),
+    }[job.strategy or ("multiple" if job.hidden else "collocation")]
 
 
 def _learned_starts(job: Job, system: EquationSystem) -> bool | tuple[str, ...] | None:
