@@ -10,7 +10,10 @@ export MKL_NUM_THREADS := 1
 .PHONY: demo test test-fast test-slow check format lint types contract docs bench bench-smoke setup clean
 
 demo: setup
-	$(BIN)/ude reproduce hudson --out runs/hudson --overwrite
+	@mkdir -p runs
+	$(BIN)/ude data hudson_bay > runs/hudson_bay.csv
+	$(BIN)/ude discover runs/hudson_bay.csv --time year --equation "hare' = a*hare + ?(hare, lynx)" \
+		--equation "lynx' = -d*lynx + ?(hare, lynx)" --out runs/hudson --overwrite
 
 setup: $(VENV)/.installed
 
