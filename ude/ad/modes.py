@@ -18,6 +18,7 @@ def grad(
     cotangents: Tensor | Sequence[Tensor] | None = None,
     *,
     create_graph: bool = False,
+    retain_graph: bool = False,
 ) -> tuple[Tensor, ...]:
     r"""Reverse mode on a recorded graph: $\bar x = \bar y^T\, \partial y / \partial x$ for every input.
 
@@ -26,6 +27,7 @@ def grad(
         inputs: Tensors with `requires_grad`.
         cotangents: $\bar y$, one per output; may be left out for scalar outputs.
         create_graph: Record the gradient's own computation, for higher derivatives.
+        retain_graph: Keep the recorded graph, for another call.
 
     Returns:
         One gradient per input; zeros for an input that the outputs do not depend on.
@@ -35,7 +37,14 @@ def grad(
         >>> grad(x**2, [x])
         (tensor(6.),)
     """
-    return torch.autograd.grad(outputs, list(inputs), cotangents, create_graph=create_graph, materialize_grads=True)
+    return torch.autograd.grad(
+        outputs,
+        list(inputs),
+        cotangents,
+        create_graph=create_graph,
+        retain_graph=retain_graph or create_graph,
+        materialize_grads=True,
+    )
 
 
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:

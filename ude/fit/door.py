@@ -22,7 +22,7 @@ from ude.fit.optimizer import Optimizer
 from ude.fit.options import SolverOptions
 from ude.fit.result import Fit
 from ude.fit.simulation import Stepping
-from ude.fit.single_shooting import SingleShooting, is_resolved, trajectory_losses
+from ude.fit.single_shooting import SingleShooting, is_resolved, mean_square, trajectories
 from ude.fit.task import Task
 from ude.fit.training import Phase, Training
 from ude.models import UDE
@@ -227,7 +227,7 @@ def _restore(training: Training, place: Checkpoint | None, key: str, generator: 
 
 def _result(task: Task, stepping: Stepping, training: Training) -> Fit:
     with torch.no_grad():
-        losses = trajectory_losses(task, stepping)
+        losses = mean_square(task, trajectories(task, stepping) - task.ys())
         y0s = task.model.coordinates.decode(task.latent_start()).expand(task.members, -1, -1)
     if task.model.replicates is None:
         members: tuple[UDE, ...] = (task.model,)

@@ -13,7 +13,7 @@ from ude._checks import positive
 from ude.fit.adam import Adam
 from ude.fit.lbfgs import LBFGS
 from ude.fit.optimizer import Optimizer
-from ude.fit.simulation import Intervals, Stepping, simulate
+from ude.fit.simulation import Intervals, Simulator, Stepping
 from ude.fit.task import Task
 from ude.fit.training import Phase
 from ude.fit.variables import Variables
@@ -109,17 +109,19 @@ def _losses(
 ) -> Callable[[], Tensor]:
     """Return the function that computes the losses; what does not change is computed once."""
     signal = None if task.signal is None else task.signal.take(segments.group)
-    intervals = Intervals(save_at=task.ts[segments.group[:, None], segments.index], signal=signal)
+    ts = task.ts[segments.group[:, None], segments.index]
+    intervals = Intervals(start=ts[:, 0], save_at=ts, signal=signal)
     data, weights = segments.take(task.ys()), segments.take(task.weights)
     weights = weights * segments.is_counted[..., None]
     base, interior, scale = _segment_starts(task, segments), segments.interior, task.latent_scale()
     opening = (segments.index[:, 0] == 0).nonzero()[:, 0]
     order = torch.cat([opening, interior]).argsort()
+    simulate = Simulator(task, intervals, stepping)
 
     def losses() -> Tensor:
         free = base + shift * scale
         z0 = torch.cat([task.latent_start().expand(task.members, -1, -1), free], dim=1)[:, order]
-        ys = simulate(task, intervals, z0, stepping)
+        ys = simulate(z0)
         misfit = (weights * (ys - data).square()).sum(dim=(1, 2, 3))
         ends = task.model.coordinates.encode(ys[:, interior - 1, -1])
         gaps = ((ends - free) / scale).square()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ude.fit.adam import Adam
 from ude.fit.lbfgs import LBFGS
 from ude.fit.optimizer import Optimizer
-from ude.fit.simulation import Stepping, simulate, whole_trajectories
+from ude.fit.simulation import Simulator, Stepping, whole_trajectories
 from ude.fit.task import Task
 from ude.fit.training import Phase
 from ude.fit.variables import Variables
@@ -36,8 +36,11 @@ class SingleShooting:
         """Return one phase per optimizer."""
         variables = Variables(task.leaves(), task.members)
 
+        simulate = Simulator(task, whole_trajectories(task), stepping)
+
         def losses() -> Tensor:
-            return trajectory_losses(task, stepping) + task.penalty()
+            ys = simulate(task.latent_start().expand(task.members, -1, -1))
+            return mean_square(task, ys - task.ys()) + task.penalty()
 
         return [
             Phase(strategy="single shooting", losses=losses, optimizer=optimizer, variables=variables)
@@ -54,20 +57,19 @@ def is_resolved(task: Task, stepping: Stepping) -> bool:
     if stepping.dt is None:
         return True
     with torch.no_grad():
-        start, intervals = task.latent_start(), whole_trajectories(task)
-        coarse = simulate(task, intervals, start, stepping)
-        fine = simulate(task, intervals, start, stepping.halved())
-        loss = _mean_square(task, coarse - task.ys()).nan_to_num(nan=torch.inf)
+        coarse, fine = trajectories(task, stepping), trajectories(task, stepping.halved())
+        loss = mean_square(task, coarse - task.ys()).nan_to_num(nan=torch.inf)
         small = ((coarse - fine) / task.scales.state).square().mean(dim=(1, 2, 3)) <= 1e-10
-        is_close = small | (_mean_square(task, coarse - fine) <= 0.01 * loss)
+        is_close = small | (mean_square(task, coarse - fine) <= 0.01 * loss)
     return bool(is_close[loss.argmin()]) and 2 * int(is_close.sum()) >= task.members
 
 
-def trajectory_losses(task: Task, stepping: Stepping) -> Tensor:
-    """Return the weighted mean squared residual of every member, shape `(members,)`."""
-    ys = simulate(task, whole_trajectories(task), task.latent_start(), stepping)
-    return _mean_square(task, ys - task.ys())
+def trajectories(task: Task, stepping: Stepping) -> Tensor:
+    """Return the states of all members at the times of the data, shape `(members, groups, times, states)`."""
+    start = task.latent_start().expand(task.members, -1, -1)
+    return Simulator(task, whole_trajectories(task), stepping)(start)
 
 
-def _mean_square(task: Task, difference: Tensor) -> Tensor:
+def mean_square(task: Task, difference: Tensor) -> Tensor:
+    """Return the weighted mean square of residuals `(members, groups, times, states)`, shape `(members,)`."""
     return (task.weights * difference.square()).sum(dim=(1, 2, 3))
