@@ -7,13 +7,22 @@ import torch
 
 from ude._checks import InputError
 from ude.discovery import Custom, Polynomial, Search
-from ude.discovery.candidates import Learned, default_library, starting_structures
+from ude.discovery.candidates import Column, Learned, complexities, default_library, finite_part, starting_structures
 from ude.discovery.selection import Linearised, NoiseModel, Refitted, criteria
 
 
 def learned_from(target, library, x):
-    names = {"U": (("x", "y")[: x.shape[1]], tuple(f"u{i}" for i in range(target.shape[1])))}
-    return Learned.of({"U": (x, target)}, {"U": library}, names)
+    """Every output is the rate of a state of its own."""
+    names, outputs = library.names(("x", "y")[: x.shape[1]]), target.shape[1]
+    columns = [
+        Column(term="U", output=f"u{slot}", feature=name, complexity=c, slot=slot)
+        for slot in range(outputs)
+        for name, c in zip(names, complexities(library, x.shape[1]), strict=True)
+    ]
+    theta, eye = library(x), torch.eye(outputs, dtype=x.dtype)
+    derivative = torch.einsum("sj,op->sopj", theta, eye).reshape(1, len(x) * outputs, -1)
+    contributions = torch.einsum("so,op->sop", target, eye).reshape(1, len(x) * outputs, outputs)
+    return Learned.of(columns, derivative, contributions)
 
 
 def plane(samples=200):
@@ -62,6 +71,31 @@ def test_functions_that_are_not_finite_are_never_used_and_a_library_of_such_is_r
     assert all(c < 3 for s in starting_structures(learned, 2, 8) for c in s)
     with pytest.raises(InputError, match="finite"):
         learned_from(x[:, :1], Custom((torch.log,)), x)
+    part = finite_part(Polynomial(degree=1) + Custom((torch.sin, torch.log)), x)
+    assert part.names(["x", "y"]) == ["1", "x", "y", "sin(x)", "sin(y)"]
+    with pytest.raises(InputError, match="finite"):
+        finite_part(Custom((torch.log,)), x)
+
+
+def test_what_a_physical_parameter_can_do_is_left_to_it():
+    x = plane()
+    target = 2 * x[:, :1] * x[:, 1:] - 0.7 * x[:, :1]
+    library = Polynomial(degree=2)
+    bare = learned_from(target, library, x)
+    # The rate has a parameter whose effect is x.
+    derivative = torch.cat([bare.derivative, x[:, :1]], dim=1).unsqueeze(0)
+    learned = Learned.of(bare.columns, derivative, target.reshape(1, -1, 1))
+    pool = starting_structures(learned, max_terms=1, pool=1)
+    assert [learned.columns[c].feature for c in pool[0]] == ["x y"]
+    start = learned.regress(pool[0])
+    torch.testing.assert_close(start[[4, 6]], torch.tensor([2.0, -0.7], dtype=torch.float64))
+
+
+def test_complexity_counts_symbols_and_functions():
+    library = Polynomial(degree=3) + Custom((torch.sin, lambda x: torch.relu(x)), ("sin({})", "relu({})"))
+    names = dict(zip(library.names(["x"]), complexities(library, 1), strict=True))
+    # Functions without symbols count as the most complex of the others.
+    assert names == {"1": 0, "x": 1, "x^2": 2, "x^3": 3, "sin(x)": 2, "relu(x)": 3}
 
 
 def test_the_default_library_shrinks_with_the_number_of_inputs():
@@ -104,6 +138,10 @@ def test_the_shortest_of_the_candidates_that_cannot_be_told_apart_is_chosen():
     assert search.choose([long, short], noise, learned) is short
     clear = candidate((1, 2, 8), 0.5, 1.0)
     assert search.choose([clear, short], noise, learned) is clear
+    # Of equally long ones the one with simpler functions: x instead of x^2.
+    simple = candidate((1, 7), 1.02, 1.0)
+    square = candidate((3, 7), 1.0, 1.0)
+    assert search.choose([square, simple], noise, learned) is simple
 
 
 def test_neighbours_add_drop_and_exchange_by_the_linear_model():

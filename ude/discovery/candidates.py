@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ude._checks import InputError
 from ude.discovery.forward import ForwardSelection
-from ude.discovery.libraries import Library, Polynomial
+from ude.discovery.libraries import Custom, Library, Polynomial, Sum
+
+if TYPE_CHECKING:
+    import sympy
 
 Structure: TypeAlias = tuple[int, ...]
 """Columns that enter, in ascending order; see `Columns`."""
@@ -26,54 +29,64 @@ class Column:
     term: str
     output: str
     feature: str
+    complexity: int
+    """How many symbols and functions its formula has."""
     slot: int
     """Number of the output among all outputs of all terms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What the networks have learned, and the library at the same points.
+    r"""What the networks have learned, and what the library could contribute in its place.
+
+    Both are compared where they act, in the rates of the states: with coefficients $c_j$ and a change $\delta p$ of the
+    physical parameters, $\sum_j c_j\, \partial f / \partial c_j + \partial f / \partial p\; \delta p$ is to match the
+    contribution of the network, $f_{learned} - f_{c = 0}$. Whatever a physical parameter can take over is left to it.
 
     Args:
         columns: All coefficients, in the order of a parameter vector.
-        features: For every output of every term the library along the learned trajectories, shape
-            `(samples, features)`.
-        targets: The learned output at the same points, shape `(samples,)` each.
-        usable: Whether a column is finite and not zero along the trajectories, shape `(columns,)`.
+        features: For every output of every term the contribution of each of its functions, less what physical
+            parameters can do, shape `(samples, functions)`.
+        targets: The contribution of the learned output, treated alike, shape `(samples,)` each.
+        derivative: Contribution of all coefficients and physical parameters, shape `(samples, parameters)`.
+        contribution: Contribution of all networks together, shape `(samples,)`.
+        usable: Whether a column is finite and not zero, shape `(columns,)`.
     """
 
     columns: tuple[Column, ...]
     features: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
+    derivative: Tensor
+    contribution: Tensor
     usable: Tensor
 
     @classmethod
-    def of(
-        cls,
-        recorded: Mapping[str, tuple[Tensor, Tensor]],
-        libraries: Mapping[str, Library],
-        names: Mapping[str, tuple[Sequence[str], Sequence[str]]],
-    ) -> Learned:
-        """Evaluate the libraries.
+    def of(cls, columns: Sequence[Column], derivative: Tensor, contributions: Tensor) -> Learned:
+        """Prepare the comparison.
 
         Args:
-            recorded: Inputs `(samples, inputs)` and outputs `(samples, outputs)` of every term.
-            libraries: Library of every term.
-            names: Names of the inputs and of the outputs of every term.
+            columns: All coefficients.
+            derivative: Derivative of the scaled rates by coefficients and physical parameters, shape
+                `(models, samples, parameters)`.
+            contributions: Contribution of every learned output to the scaled rates, shape
+                `(models, samples, outputs)`.
         """
-        columns, features, targets, usable = [], [], [], []
-        for term, (x, value) in recorded.items():
-            inputs, outputs = names[term]
-            theta = libraries[term](x)
-            for i, output in enumerate(outputs):
-                slot = len(targets)
-                columns += [
-                    Column(term=term, output=output, feature=f, slot=slot) for f in libraries[term].names(inputs)
-                ]
-                features.append(theta)
-                targets.append(value[:, i])
-                usable.append(theta.isfinite().all(0) & (theta != 0).any(0))
-        result = cls(columns=tuple(columns), features=tuple(features), targets=tuple(targets), usable=torch.cat(usable))
+        width = len(columns)
+        usable = derivative[..., :width].isfinite().all(1).all(0) & (derivative[..., :width] != 0).any(1).any(0)
+        functions, physical = torch.where(usable, derivative[..., :width], 0.0), derivative[..., width:]
+        # Every model has physical parameters of its own, which may explain part of its own contribution.
+        free_functions = _less(functions, physical).flatten(0, 1)
+        targets = _less(contributions, physical).flatten(0, 1)
+        slots = [c.slot for c in columns]
+        blocks = [torch.tensor([s == slot for s in slots]) for slot in range(targets.shape[1])]
+        result = cls(
+            columns=tuple(columns),
+            features=tuple(free_functions[:, block] for block in blocks),
+            targets=tuple(targets.unbind(-1)),
+            derivative=torch.cat([functions, physical], dim=-1)[0],
+            contribution=contributions[0].sum(-1),
+            usable=usable,
+        )
         _check_usable(result)
         return result
 
@@ -92,15 +105,19 @@ class Learned:
         return [slots.count(slot) for slot in range(len(self.targets))]
 
     def regress(self, structure: Structure) -> Tensor:
-        """Return the coefficients that explain the learned terms best, zero outside the structure, `(columns,)`."""
-        result = self.targets[0].new_zeros(len(self.columns))
-        for slot, target in enumerate(self.targets):
-            chosen = [c for c in structure if self.columns[c].slot == slot]
-            if chosen:
-                theta = self.features[slot][:, [c - self.offset(slot) for c in chosen]]
-                size = theta.square().mean(0).sqrt()
-                found = torch.linalg.lstsq(theta / size, target.unsqueeze(-1), driver="gelsd").solution.squeeze(-1)
-                result[list(chosen)] = found / size
+        """Return the coefficients and the change of the physical parameters that match the best model's networks.
+
+        Returns:
+            Shape `(parameters,)`, zero for coefficients outside the structure.
+        """
+        result = torch.zeros_like(self.derivative[0])
+        chosen = torch.zeros_like(result, dtype=torch.bool)
+        chosen[list(structure)] = True
+        chosen[len(self.columns) :] = True
+        matrix = self.derivative[:, chosen]
+        size = matrix.square().mean(0).sqrt().clamp(min=1e-300)
+        found = torch.linalg.lstsq(matrix / size, self.contribution.unsqueeze(-1), rcond=1e-9, driver="gelsd").solution
+        result[chosen] = found.squeeze(-1) / size
         return result
 
 
@@ -108,6 +125,87 @@ def default_library(inputs: int) -> Library:
     """Return monomials up to degree 5, or as many degrees as keep the library below 60 functions."""
     degree = max((d for d in range(2, 6) if math.comb(inputs + d, d) <= 60), default=1)
     return Polynomial(degree=degree)
+
+
+def complexities(library: Library, inputs: int) -> list[int]:
+    """Return the number of symbols and functions in the formula of every function of a library.
+
+    An integer power counts like the product it stands for: `x^2 y` has three symbols. Functions without symbols count
+    as the most complex of the others.
+    """
+    import sympy
+
+    symbols = [sympy.Symbol(f"x{i}") for i in range(inputs)]
+    parts = library.libraries if isinstance(library, Sum) else (library,)
+    found: list[int | None] = []
+    for part in parts:
+        try:
+            found += [_complexity(formula) for formula in part.sympy(symbols)]
+        except ValueError:
+            found += [_complexity_alone(part, i, symbols) for i in range(part.size(inputs))]
+    known = [c for c in found if c is not None]
+    return [max(known, default=1) if c is None else c for c in found]
+
+
+def _complexity_alone(library: Library, index: int, symbols: Sequence[sympy.Expr]) -> int | None:
+    """Return the complexity of one function of a library of which another one has no symbols."""
+    if not isinstance(library, Custom):
+        return None
+    formulas: list[int | None] = []
+    for i, function in enumerate(library.functions):
+        one = Custom(
+            (function,),
+            None if library.templates is None else (library.templates[i],),
+            None if library.expressions is None else (library.expressions[i],),
+        )
+        try:
+            formulas += [_complexity(formula) for formula in one.sympy(symbols)]
+        except ValueError:
+            formulas += [None] * one.size(len(symbols))
+    return formulas[index]
+
+
+def _complexity(formula: Any) -> int:
+    import sympy
+
+    if formula.is_Symbol:
+        return 1
+    if isinstance(formula, sympy.Pow) and formula.exp.is_Integer:
+        return abs(int(formula.exp)) * _complexity(formula.base)
+    inside = sum(_complexity(part) for part in formula.args)
+    return inside + (not (formula.is_Add or formula.is_Mul or formula.is_number))
+
+
+def finite_part(library: Library, x: Tensor) -> Library:
+    """Return the library without the user's own functions that are not finite at the inputs `x`, `(samples, inputs)`.
+
+    Such as a logarithm of a state that changes sign.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    if isinstance(library, Sum):
+        parts = [part for part in library.libraries if bool(part(x).isfinite().any())]
+        kept = [_finite_functions(part, x) if isinstance(part, Custom) else part for part in parts]
+        kept = [part for part in kept if part is not None]
+        found = Sum(tuple(kept)) if kept else None
+    else:
+        found = _finite_functions(library, x) if isinstance(library, Custom) else library
+    if found is None:
+        raise InputError(
+            "No function of the library is finite along the learned trajectory. Leave out functions such as log or 1/x "
+            "where the states vanish or change sign."
+        )
+    return found
+
+
+def _finite_functions(library: Custom, x: Tensor) -> Custom | None:
+    finite = [i for i, function in enumerate(library.functions) if bool(Custom((function,))(x).isfinite().all())]
+    if not finite:
+        return None
+    pick = lambda values: None if values is None else tuple(values[i] for i in finite)  # noqa: E731
+    functions = tuple(library.functions[i] for i in finite)
+    return Custom(functions, pick(library.templates), pick(library.expressions))
 
 
 def starting_structures(learned: Learned, max_terms: int, pool: int) -> list[Structure]:
@@ -128,7 +226,7 @@ def _ranked_singles(learned: Learned, slot: int) -> list[tuple[float, int]]:
     theta, target = learned.features[slot], learned.targets[slot]
     offset = learned.offset(slot)
     usable = learned.usable[offset : offset + theta.shape[1]].nonzero()[:, 0]
-    unit = theta[:, usable] / theta[:, usable].square().sum(0).sqrt()
+    unit = theta[:, usable] / theta[:, usable].square().sum(0).sqrt().clamp(min=1e-300)
     total = target.square().sum()
     left = 1 - (unit.mT @ target).square() / total.clamp(min=1e-300)
     badness = left.clamp(min=1e-12).log().tolist()
@@ -153,13 +251,18 @@ def _forward_path(learned: Learned, slot: int, max_terms: int) -> list[tuple[int
     return [tuple((usable[support[0]] + offset).tolist()) for support in path.support]
 
 
+def _less(values: Tensor, nuisance: Tensor) -> Tensor:
+    """Return `values` less their projection on the columns of `nuisance`, both `(models, samples, columns)`."""
+    if not nuisance.shape[-1]:
+        return values
+    q = torch.linalg.qr(nuisance / nuisance.norm(dim=1, keepdim=True).clamp(min=1e-300)).Q
+    return values - q @ (q.mT @ values)
+
+
 def _check_usable(learned: Learned) -> None:
     for slot, target in enumerate(learned.targets):
+        name = learned.columns[learned.offset(slot)].output
         if not learned.offered(slot):
-            name = learned.columns[learned.offset(slot)].output
-            raise InputError(
-                f"No function of the library is finite along the learned trajectory, for {name!r}. Leave out functions "
-                "such as log or 1/x where the states vanish or change sign."
-            )
+            raise InputError(f"No function of the library has a finite effect on the rates through {name!r}.")
         if not bool(target.isfinite().all()):
-            raise InputError("The learned term is not finite along its own trajectory. Fit the model again.")
+            raise InputError(f"The learned {name!r} is not finite along its own trajectory. Fit the model again.")

@@ -11,12 +11,13 @@ from torch import Tensor
 from ude._checks import InputError
 from ude.discovery.assemble import Evidence, assemble
 from ude.discovery.bootstrap import bootstrap
-from ude.discovery.candidates import Learned, Structure, default_library
-from ude.discovery.learned import Case, Paths, record, solve_learned
+from ude.discovery.candidates import Column, Learned, Structure, complexities, default_library, finite_part
+from ude.discovery.learned import Case, Paths, learn, solve_learned
 from ude.discovery.libraries import Library, as_library
 from ude.discovery.refit import LevenbergMarquardt
 from ude.discovery.result import Discovery
-from ude.discovery.selection import NoiseModel, Refitted, Search, refit
+from ude.discovery.segments import cut
+from ude.discovery.selection import NoiseModel, Refitted, Search, Stage, refit
 from ude.discovery.shooting import Shooting
 from ude.discovery.sparse_term import SparseTerm
 from ude.fit import Fit
@@ -82,14 +83,18 @@ def discover(
     case = Case.of(source, data, y0)
     libraries = _libraries(case.model, library)
     paths = solve_learned(case)
-    learned = Learned.of(record(case, paths), libraries, _names(case.model))
-    noise_model = _noise(case, paths, is_common=noise == "common")
+    libraries = _finite(case, paths, libraries)
     model = _candidate_model(case.model, libraries)
-    shooting = Shooting(
-        model, case.data, 1 / noise_model.deviation(_learned_sse(case, paths)), paths.dt, signal=case.signal
-    )
-    theta, free = _start(model, case, learn_y0)
-    table = search.run(shooting, learned, noise_model, theta, free)
+    learned = learn(case, paths, model, _columns(case.model, libraries))
+    noise_model = _noise(case, paths, is_common=noise == "common")
+    weights = 1 / noise_model.deviation(_learned_sse(case, paths))
+    shooting = Shooting(model, case.data, weights, paths.dt, signal=case.signal)
+    whole = _stage(shooting, case, case.y0s[0], _learned_starts(case, learn_y0))
+    short = cut(case, paths)
+    none = torch.zeros_like(short.y0s, dtype=torch.bool)
+    pieces = _stage(Shooting(model, short.data, weights, paths.dt, signal=short.signal), case, short.y0s, none)
+    table = search.run(whole, pieces, learned, noise_model)
+    free = whole.free
     best, table = _polish(search, shooting, learned, noise_model, table, free)
     resampled = None
     if bootstraps:
@@ -145,9 +150,25 @@ def _libraries(model: UDE, library: Any) -> dict[str, Library]:
     return {name: default_library(len(cast("Term", term).inputs)) for name, term in model.terms.items()}
 
 
-def _names(model: UDE) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    terms = {name: cast("Term", term) for name, term in model.terms.items()}
-    return {name: (term.inputs, term.outputs) for name, term in terms.items()}
+def _columns(model: UDE, libraries: Mapping[str, Library]) -> list[Column]:
+    columns, slot = [], 0
+    for name, module in model.terms.items():
+        term = cast("Term", module)
+        for output in term.outputs:
+            named = zip(
+                libraries[name].names(term.inputs), complexities(libraries[name], len(term.inputs)), strict=True
+            )
+            columns += [Column(term=name, output=output, feature=f, complexity=c, slot=slot) for f, c in named]
+            slot += 1
+    return columns
+
+
+@torch.no_grad()
+def _finite(case: Case, paths: Paths, libraries: Mapping[str, Library]) -> dict[str, Library]:
+    """Leave functions out of the libraries that are not finite along the learned trajectories."""
+    signal = None if case.signal is None else case.signal(paths.t).flatten(0, 1)
+    recorded = case.model.record(paths.t.flatten(), paths.ys[0].flatten(0, 1), signal)
+    return {name: finite_part(library, recorded[name][0].flatten(0, -2)) for name, library in libraries.items()}
 
 
 def _candidate_model(model: UDE, libraries: Mapping[str, Library]) -> UDE:
@@ -170,21 +191,25 @@ def _noise(case: Case, paths: Paths, *, is_common: bool) -> NoiseModel:
     return NoiseModel(counts=counts, scale=relative * case.scale, floor=floor, is_common=is_common)
 
 
-def _start(model: UDE, case: Case, learn_y0: bool | tuple[str, ...] | None) -> tuple[Tensor, Tensor]:
-    """Return the parameters to start from (coefficients zero), and which of them are fitted in every candidate."""
+def _stage(shooting: Shooting, case: Case, y0s: Tensor, is_learned: Tensor) -> Stage:
+    """Start from the physical parameters of the best model and initial states, of which some are fitted too."""
+    start = shooting.model.coordinates.encode(y0s).flatten()
+    raw = case.model.physical.raw.detach().to(start)
+    theta = torch.cat([start.new_zeros(shooting.layout.coefficients), raw, start])
+    free = torch.zeros(len(theta), dtype=torch.bool)
+    free[shooting.layout.coefficients : shooting.layout.shared] = True
+    free[shooting.layout.shared :] = is_learned.flatten()
+    return Stage(shooting=shooting, theta=theta, free=free)
+
+
+def _learned_starts(case: Case, learn_y0: bool | tuple[str, ...] | None) -> Tensor:
+    """Return which initial states are fitted, shape `(groups, states)`."""
     states = case.data.states
     if isinstance(learn_y0, tuple):
         strange = [name for name in learn_y0 if name not in states]
         if strange:
             raise ValueError(f"`learn_y0` names {strange}, which are not among the states {states}.")
-        is_learned = torch.tensor([name in learn_y0 for name in states]).expand(len(case.data.groups), -1)
-    elif learn_y0 is None:
-        is_learned = ~case.data.ys[:, 0].isnan()
-    else:
-        is_learned = torch.full((len(case.data.groups), len(states)), learn_y0)
-    raw = case.model.physical.raw.detach()
-    coefficients = sum(p.numel() for p in model.terms.parameters())
-    start = model.coordinates.encode(case.y0s[0]).flatten()
-    theta = torch.cat([start.new_zeros(coefficients), raw.to(start), start])
-    fixed = torch.zeros(coefficients, dtype=torch.bool)
-    return theta, torch.cat([fixed, torch.ones(len(raw), dtype=torch.bool), is_learned.flatten()])
+        return torch.tensor([name in learn_y0 for name in states]).expand(len(case.data.groups), -1)
+    if learn_y0 is None:
+        return ~case.data.ys[:, 0].isnan()
+    return torch.full((len(case.data.groups), len(states)), learn_y0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ude._checks import InputError
-from ude.discovery.shooting import Grid
+from ude.ad import functional_call, vjp
+from ude.discovery.candidates import Column, Learned
+from ude.discovery.shooting import Grid, layout_of
 from ude.fit import Fit
 from ude.methods import Tsit5
-from ude.models import UDE, Signal
+from ude.models import UDE, Signal, Term
 from ude.problems import Trajectories
 
 # A solution is accurate enough when its error is this part of the noise, or of the spread of the data.
@@ -20,6 +23,8 @@ ERROR_PER_NOISE = 0.02
 ERROR_PER_SCALE = 1e-6
 # Members that fit the data much worse than the best one have learned something else.
 TOLERATED_LOSS = 4.0
+# Points along the learned trajectories of each model at which networks and library are compared, at least half of it.
+SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +129,64 @@ def solve_learned(case: Case) -> Paths:
 
 
 @torch.no_grad()
-def record(case: Case, paths: Paths) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return inputs and outputs of every term along the learned trajectories, each of shape `(samples, columns)`."""
-    parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    signal = None if case.signal is None else case.signal(paths.t).flatten(0, 1)
+def learn(case: Case, paths: Paths, candidate: UDE, columns: Sequence[Column]) -> Learned:
+    """Compare networks and library in the rates along the learned trajectories.
+
+    Args:
+        case: The fitted models.
+        paths: Their solutions.
+        candidate: The model with a `SparseTerm` in place of every unknown term.
+        columns: All its coefficients.
+    """
+    stride = max(1, paths.t.numel() // SAMPLES)
+    t = paths.t.flatten()[::stride]
+    signal = None if case.signal is None else case.signal(paths.t).flatten(0, 1)[::stride]
+    derivatives, contributions = [], []
     for model, ys in zip(case.models, paths.ys, strict=False):
-        recorded = model.record(paths.t.flatten(), ys.flatten(0, 1), signal)
-        for name, (x, value) in recorded.items():
-            parts.setdefault(name, []).append((x.flatten(0, -2), value.flatten(0, -2)))
-    return {name: (torch.cat([x for x, _ in p]), torch.cat([v for _, v in p])) for name, p in parts.items()}
+        y = ys.flatten(0, 1)[::stride]
+        rates = model(t, y, signal)
+        size = rates.square().mean(0).sqrt()
+        size = torch.where(size > 0, size, 1.0).unsqueeze(-1)
+        derivative = _rate_derivative(candidate, model.physical.raw.detach(), t, y, signal)
+        derivatives.append((derivative / size).flatten(0, 1))
+        alone = [rates - _without(model, name, output)(t, y, signal) for name, output in _outputs(model)]
+        contributions.append((torch.stack(alone, dim=-1) / size).flatten(0, 1))
+    return Learned.of(columns, torch.stack(derivatives), torch.stack(contributions))
+
+
+def _rate_derivative(candidate: UDE, raw: Tensor, t: Tensor, y: Tensor, signal: Tensor | None) -> Tensor:
+    """Derivative of the rates by coefficients (at zero) and physical parameters, `(samples, states, parameters)`."""
+    layout = layout_of(candidate, 1)
+    rows = candidate.replicate(len(y), torch.Generator().manual_seed(0))
+    shared = torch.cat([raw.new_zeros(layout.coefficients), raw]).to(y).expand(len(y), -1)
+
+    def rates(shared: Tensor) -> Tensor:
+        tensors = {name.removeprefix("model."): value for name, value in layout.tensors(shared).items()}
+        return functional_call(rows, tensors, (t, y, signal))
+
+    value, pullback = vjp(rates, shared)
+    directions = torch.eye(value.shape[-1]).to(value)
+    return torch.stack([pullback(direction.expand_as(value))[0] for direction in directions], dim=1)
+
+
+def _outputs(model: UDE) -> list[tuple[str, int]]:
+    return [(name, i) for name, term in model.terms.items() for i in range(len(cast("Term", term).outputs))]
+
+
+def _without(model: UDE, name: str, output: int) -> UDE:
+    """Return the model with one output of one term set to zero."""
+    return model.replace(name, _Silenced(model.terms[name], output))
+
+
+class _Silenced(nn.Module):
+    def __init__(self, term: nn.Module, output: int) -> None:
+        super().__init__()
+        self.term, self.output = term, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = self.term(x)
+        kept = torch.arange(value.shape[-1], device=value.device) != self.output
+        return torch.where(kept, value, 0.0)
 
 
 def _path(model: UDE, y0: Tensor, grid: Grid, signal: Signal | None) -> Tensor:

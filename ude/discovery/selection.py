@@ -84,6 +84,21 @@ class Refitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Trajectories that candidates are fitted to.
+
+    Args:
+        shooting: The residuals.
+        theta: Where to start: physical parameters and initial states, coefficients zero.
+        free: Which of these are fitted.
+    """
+
+    shooting: Shooting
+    theta: Tensor
+    free: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """Search over structures: score, then add, drop and exchange functions of the best ones until nothing helps.
 
@@ -93,6 +108,7 @@ class Search:
         pool: Number of combinations that are scored first.
         beam: Number of structures whose neighbours are tried.
         neighbours: Number of additions tried for each of them.
+        finalists: Number of these that are fitted to whole trajectories, after all were fitted to short pieces.
         rounds: Most rounds of neighbours.
     """
 
@@ -101,35 +117,36 @@ class Search:
     pool: int = 64
     beam: int = 3
     neighbours: int = 6
+    finalists: int = 24
     rounds: int = 8
 
-    def run(
-        self, shooting: Shooting, learned: Learned, noise: NoiseModel, theta: Tensor, free: Tensor
-    ) -> dict[Structure, Refitted]:
+    def run(self, whole: Stage, pieces: Stage, learned: Learned, noise: NoiseModel) -> dict[Structure, Refitted]:
         """Fit candidates to the data, from the best descriptions of the learned terms outwards.
 
         Args:
-            shooting: The residuals; its weights follow the noise of the best candidate.
+            whole: The whole trajectories; the weights follow the noise of the best candidate.
+            pieces: Short pieces of the trajectories, which start on the learned ones.
             learned: What the networks have learned.
             noise: What is known of the noise.
-            theta: Physical parameters and initial states to start from (coefficients are not used).
-            free: Which of these may change.
         """
         table: dict[Structure, Refitted] = {}
-        width = len(learned.columns)
-        first = starting_structures(learned, self.max_terms, self.pool)
-        starts = {s: torch.cat([learned.regress(s), theta[width:]]) for s in first}
+        starts = self._screened(whole, pieces, learned, noise)
         previous = math.inf
         for _ in range(self.rounds + 1):
-            table |= refit(shooting, starts, free)
+            for structure, candidate in refit(whole.shooting, starts, whole.free).items():
+                known = table.get(structure)
+                if known is None or noise.deviance(candidate.sse) < noise.deviance(known.sse):
+                    table[structure] = candidate
             ranked = sorted(table.values(), key=lambda c: self.score(c, noise, learned))[: self.beam]
             best = self.score(ranked[0], noise, learned)
             if not math.isfinite(best) or not best < previous - 1e-6:
                 break
             previous = best
-            shooting.set_weights(1 / noise.deviation(ranked[0].sse))
-            starts = self._neighbours(shooting, learned, ranked, free)
-            starts = {s: start for s, start in starts.items() if s not in table}
+            whole.shooting.set_weights(1 / noise.deviation(ranked[0].sse))
+            starts = self._neighbours(whole, learned, ranked)
+            starts = {
+                s: start for s, start in starts.items() if s not in table or _is_doubtful(table[s], ranked, noise)
+            }
             if not starts:
                 break
         return table
@@ -139,26 +156,50 @@ class Search:
         return criteria(candidate, noise, learned)[self.criterion]
 
     def choose(self, candidates: Sequence[Refitted], noise: NoiseModel, learned: Learned) -> Refitted:
-        """Return the best candidate: the shortest of those that the criterion cannot tell from the first."""
-        scores = [self.score(c, noise, learned) for c in candidates]
-        best = min(scores)
-        close = [(len(c.structure), s, i) for i, (c, s) in enumerate(zip(candidates, scores, strict=True))]
-        return candidates[min(entry for entry in close if entry[1] <= best + INDIFFERENCE)[2]]
+        """Return the best candidate: of those that the criterion cannot tell from the first, the simplest.
 
-    def _neighbours(
-        self, shooting: Shooting, learned: Learned, ranked: Sequence[Refitted], free: Tensor
-    ) -> dict[Structure, Tensor]:
+        That is the one with the fewest functions, then with the simplest functions.
+        """
+        scores = [self.score(c, noise, learned) for c in candidates]
+        close = [i for i, score in enumerate(scores) if score <= min(scores) + INDIFFERENCE]
+
+        def simplicity(i: int) -> tuple[int, int, float]:
+            structure = candidates[i].structure
+            return len(structure), sum(learned.columns[c].complexity for c in structure), scores[i]
+
+        return candidates[min(close, key=simplicity)]
+
+    def _screened(self, whole: Stage, pieces: Stage, learned: Learned, noise: NoiseModel) -> dict[Structure, Tensor]:
+        """Return the structures that fit short pieces of the trajectories best, each with parameters to start from."""
+        shared = whole.shooting.layout.shared
+        first = starting_structures(learned, self.max_terms, self.pool)
+        starts = {s: torch.cat([pieces.theta[:shared] + learned.regress(s), pieces.theta[shared:]]) for s in first}
+        found = refit(pieces.shooting, starts, pieces.free)
+        best = sorted(found.values(), key=lambda c: self.score(c, noise, learned))[: self.finalists]
+        return {c.structure: torch.cat([c.theta[:shared], whole.theta[shared:]]) for c in best}
+
+    def _neighbours(self, whole: Stage, learned: Learned, ranked: Sequence[Refitted]) -> dict[Structure, Tensor]:
         ranked = [c for c in ranked if bool(c.sse.isfinite().all())]
         theta = torch.stack([c.theta for c in ranked])
         rows = torch.zeros(len(ranked), dtype=torch.long)
-        residuals, memo = shooting.residuals(theta, rows)
-        jacobian = shooting.jacobian(theta, rows, memo)
+        residuals, memo = whole.shooting.residuals(theta, rows)
+        jacobian = whole.shooting.jacobian(theta, rows, memo)
         result: dict[Structure, Tensor] = {}
         for candidate, r, j in zip(ranked, residuals, jacobian, strict=True):
-            linear = Linearised(learned, candidate, -r, j, free)
+            linear = Linearised(learned, candidate, -r, j, whole.free)
             for structure, start in linear.neighbours(self.neighbours, self.max_terms):
                 result.setdefault(structure, start)
         return result
+
+
+def _is_doubtful(candidate: Refitted, relatives: Sequence[Refitted], noise: NoiseModel) -> bool:
+    """Whether a candidate may have missed its minimum, and a longer or a better shorter one gives another start."""
+    own = set(candidate.structure)
+    return any(
+        own < set(r.structure)
+        or (own > set(r.structure) and bool(noise.deviance(candidate.sse) > noise.deviance(r.sse)))
+        for r in relatives
+    )
 
 
 def refit(

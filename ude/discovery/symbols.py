@@ -27,7 +27,7 @@ def complete_system(model: UDE, time: str) -> EquationSystem | None:
         time: Name of the time.
     """
     formulas = {name: _formulas(cast("Term", term)) for name, term in model.terms.items()}
-    numbers = {name: float(value) for name, value in model.physical.values().items()}
+    numbers = {name: float(value.detach()) for name, value in model.physical.values().items()}
     if isinstance(model.known, EquationField):
         system = model.known.system
         for name, expressions in formulas.items():
