@@ -115,3 +115,17 @@ def test_an_interval_of_length_zero_gives_the_initial_state():
     assert torch.equal(solution(1.0), y0)
     assert torch.equal(torch.autograd.grad(solution.ys.sum(), [y0])[0], torch.full((2,), 2.0, dtype=F64))
     assert ude.solve(ODEProblem(oscillator, y0, (1.0, 1.0))).ys.shape == (1, 2)
+
+
+def test_shared_times_stay_shared():
+    y0 = torch.tensor([[2.0, 0.0], [0.1, 1.0]], dtype=F64)
+    ends = torch.tensor([3.0, 5.0], dtype=F64)
+    problem = ODEProblem(van_der_pol, y0, (0.0, ends), batched=True)
+    # The last time lies a rounding error beyond the first sample's interval.
+    solution = ude.solve(problem, Tsit5(), save_at=[0.0, 1.0, 3.0 + 1e-15])
+    assert solution.ts.shape == (3,)
+    assert solution.ys.shape == (3, 2, 2)
+    alone = ude.solve(ODEProblem(van_der_pol, y0[0], (0.0, 3.0)), Tsit5(), save_at=[3.0])
+    torch.testing.assert_close(solution.ys[2, 0], alone.ys[0], rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match=r"\[0, 3\], got 4"):
+        ude.solve(problem, Tsit5(), save_at=[4.0])

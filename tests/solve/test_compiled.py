@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import ude
-from ude.methods import Tsit5
+from ude.methods import BS3, Tsit5
 from ude.solve.compilation import _compiled
 
 
@@ -91,6 +91,30 @@ def test_gradcheck_of_the_compiled_solve():
 
     y0 = torch.tensor([0.5, -1.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(end, (y0, weight.requires_grad_()))
+
+
+@pytest.mark.slow
+def test_batches_with_trial_steps_outside_the_domain_and_more_shapes_than_the_compiler_keeps():
+    rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def field(t, y):
+        return -rate * torch.sqrt(y)
+
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for start in ([[1.0], [4.0]], [[1.0], [4.0], [9.0]]):
+            y0 = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+            problem = ude.ODEProblem(field, y0, (0.0, 1.5), batched=True)
+            options = {"save_at": [1.5], "dt": 1.49, "rtol": 1e-8, "atol": 1e-10}
+            got, expected = (
+                ude.solve(problem, BS3(), engine=engine, **options) for engine in (ude.Compiled(unroll=1), "eager")
+            )
+            assert torch.equal(got.stats.rejected, expected.stats.rejected)
+            assert got.steps.error[0, 0] == torch.inf
+            # The same operations in another order of rounding, which moves the step lengths by 1e-9.
+            torch.testing.assert_close(got.ys, expected.ys, rtol=1e-10, atol=1e-12)
+            gradients = [torch.autograd.grad(s.ys.sum(), [rate, y0]) for s in (got, expected)]
+            for a, b in zip(*gradients, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
 def test_a_vector_field_that_cannot_be_traced_says_so():

@@ -56,10 +56,9 @@ def assemble(
     if dense and len(segments) <= 1:
         trace = segments[0].trace if segments else None
         interpolant = Interpolant(task=task, trace=trace, t0=start.t, t1=end.t, y0=start.y, direction=direction)
-    shared = times is not None and (times.shape[1] == 1 or times.stride(1) == 0)
     column = (lambda x: x) if layout.batched else (lambda x: x[..., 0])
     return Solution(
-        ts=ts[:, 0] if shared or not layout.batched else ts,
+        ts=ts if layout.batched else ts[:, 0],
         ys=layout.unflatten(ys),
         steps=Steps(**{name: column(getattr(steps, name)) for name in Steps.__slots__}),
         stats=Stats(**{name: column(getattr(stats, name)) for name in Stats.__slots__}),
@@ -72,9 +71,8 @@ def _join_steps(start: Point, segments: Sequence[Segment]) -> Steps:
     if not segments:
         nothing = start.dt.new_empty(0, len(start.dt))
         return Steps(t=nothing, dt=nothing, error=nothing, stiffness=nothing, accepted=nothing.bool())
-    t, dt, error, stiffness, _, accepted = (
-        torch.cat(column) for column in zip(*(segment.scalars for segment in segments), strict=True)
-    )
+    columns = zip(*(segment.scalars for segment in segments), strict=True)
+    t, dt, error, stiffness, _, accepted = (torch.cat(column) for column in columns)
     return Steps(t=t.detach(), dt=dt, error=error, stiffness=stiffness, accepted=accepted)
 
 

@@ -62,25 +62,24 @@ def _owner(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
 
 
 def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    # The compiler keeps its results with the code object: with one of its own, no function crowds out another's.
-    from torch._dynamo.exc import TorchDynamoException
+    """Return a compiled function that tells what it does and explains why it cannot."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
     from torch._dynamo.utils import counters
 
-    assert isinstance(function, types.FunctionType)
-    own = types.FunctionType(
-        function.__code__.replace(co_name=f"{function.__name__}_{name}"),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    compiled = torch.compile(own, backend=lower, fullgraph=True, dynamic=False, options=_options())
+    logger.info("Compiling the steps for %s. This may take some ten seconds or more, once.", name)
+    compiled = _compile_alone(function, name)
 
     def call(*args: Any) -> Any:
+        nonlocal compiled
         before = counters["stats"]["unique_graphs"]
         began = time.perf_counter()
         try:
-            result = compiled(*args)
+            try:
+                result = compiled(*args)
+            except FailOnRecompileLimitHit:
+                # Many shapes, or many closures of one code: start another shelf rather than give up.
+                compiled = _compile_alone(function, name)
+                result = compiled(*args)
         except TorchDynamoException as error:
             raise RuntimeError(
                 f"The vector field {name} cannot be compiled: {str(error).strip().splitlines()[0]} "
@@ -91,6 +90,19 @@ def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return result
 
     return call
+
+
+def _compile_alone(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    # The compiler keeps its results with the code object: with one of its own, no function crowds out another's.
+    assert isinstance(function, types.FunctionType)
+    own = types.FunctionType(
+        function.__code__.replace(co_name=f"{function.__name__}_{name}"),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return torch.compile(own, backend=lower, fullgraph=True, dynamic=False, options=_options())
 
 
 def _options() -> dict[str, Any] | None:

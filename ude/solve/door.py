@@ -27,6 +27,7 @@ from ude.solve.initial_step import initial_step
 from ude.solve.progress import progress_bar
 from ude.solve.saving import AtEnd, AtTimes, EveryStep, Saver
 from ude.solve.step import RUNNING, Limits, Point
+from ude.solve.times import read_save_at, read_span
 
 
 def solve(
@@ -89,8 +90,8 @@ def solve(
     """
     layout = Layout.of(problem.y0, batched=problem.batched)
     y0 = layout.flatten(problem.y0)
-    t0, t1 = _times(problem, y0)
-    times = _save_times(save_at, t0, t1, layout)
+    t0, t1 = read_span(problem, y0)
+    given, times = read_save_at(save_at, t0, t1, batched=problem.batched)
     field = layout.bind(problem.vector_field, problem.p)
     limits = _limits(problem.y0, layout, t0, t1, rtol, atol)
     if isinstance(method, Backend):
@@ -111,6 +112,8 @@ def solve(
         steps = int(positive("max_steps", max_steps))
         plan = Plan(engine=_engine(engine), adjoint=adjoint, max_steps=steps, dense=dense, progress=progress)
         solution, reason = _integrate(task, plan, y0, (t0, t1), times, dt), ""
+    if given is not None:
+        solution = replace(solution, ts=given)
     if throw:
         raise_on_failure(solution, problem, reason)
     return solution
@@ -171,22 +174,6 @@ def _refuse_options(*, dt: object, controller: object, engine: object, adjoint: 
         )
 
 
-def _times(problem: ODEProblem, y0: Tensor) -> tuple[Tensor, Tensor]:
-    """Return start and end as real tensors of shape `(batch,)`."""
-    times = []
-    for name, value in zip(("t0", "t1"), problem.t_span, strict=True):
-        time = torch.as_tensor(value, dtype=y0.real.dtype, device=y0.device)
-        if time.ndim > problem.batched or (time.ndim and len(time) != len(y0)):
-            raise ValueError(
-                f"`{name}` in `t_span` must be a number{' or have shape (batch,)' if problem.batched else ''}, got "
-                f"shape {tuple(time.shape)}."
-            )
-        if not bool(time.isfinite().all()):
-            raise ValueError(f"`{name}` in `t_span` must be finite, got {value}.")
-        times.append(time.expand(len(y0)).clone(memory_format=torch.contiguous_format))
-    return times[0], times[1]
-
-
 def _default_method(rtol: float | State, y0: Tensor) -> Method:
     tight = isinstance(rtol, int | float) and rtol < 1e-6 and y0.real.dtype == torch.float64
     return Vern7() if tight else Tsit5()
@@ -202,33 +189,6 @@ def _controller(controller: Controller | None, method: Method, dt: float | Tenso
     if not controller.needs_error and dt is None:
         raise ValueError(f"{method} with constant steps needs their length: give `dt`.")
     return controller
-
-
-def _save_times(save_at: Tensor | Sequence[float] | None, t0: Tensor, t1: Tensor, layout: Layout) -> Tensor | None:
-    """Return the times to save at as `(times, batch)`, having checked them."""
-    if save_at is None:
-        return None
-    ts = torch.as_tensor(save_at, dtype=t0.dtype, device=t0.device)
-    if not 1 <= ts.ndim <= 1 + layout.batched or (ts.ndim == 2 and ts.shape[1] != len(t0)) or len(ts) == 0:
-        wanted = "(times,) or (times, batch)" if layout.batched else "(times,)"
-        raise ValueError(f"`save_at` must have shape {wanted} with at least one time, got {tuple(ts.shape)}.")
-    ts = ts if ts.ndim == 2 else ts.unsqueeze(-1).expand(-1, len(t0))
-    low, high = torch.minimum(t0, t1).detach(), torch.maximum(t0, t1).detach()
-    slack = 8 * torch.finfo(ts.dtype).eps * torch.maximum(low.abs(), high.abs())
-    inside = (ts >= low - slack) & (ts <= high + slack)
-    if not bool(inside.all()):
-        row, sample = (~inside).nonzero()[0].tolist()
-        raise ValueError(
-            f"`save_at` must lie in [t0, t1] = [{t0[sample]:.6g}, {t1[sample]:.6g}], got {ts[row, sample]:.6g}. "
-            "Extend `t_span` or drop these times."
-        )
-    forward = torch.where(t1 < t0, -1.0, 1.0)
-    if not bool((ts.diff(dim=0) * forward >= 0).all()):
-        raise ValueError(
-            "`save_at` must run from t0 to t1 without turning back: sort it, in decreasing order if t1 < t0."
-        )
-    # Rounding may have put an end just outside.
-    return ts + (ts.clamp(low, high) - ts).detach()
 
 
 def _limits(y0: State, layout: Layout, t0: Tensor, t1: Tensor, rtol: float | State, atol: float | State) -> Limits:

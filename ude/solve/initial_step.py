@@ -49,4 +49,4 @@ def initial_step(
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.abs().square().mean(-1).sqrt()
+    return torch.linalg.vector_norm(x, dim=-1) * x.shape[-1] ** -0.5
