@@ -14,6 +14,7 @@ from ude._checks import InputError
 from ude.problems import Trajectories
 from ude.report import Job, Source, facts, load, run_job, write_report
 from ude.report.compose import compose, scaled_sse
+from ude.report.curves import Paths
 
 EVIL = "<script>alert(1)</script>.csv"
 
@@ -183,7 +184,7 @@ def test_figures_of_several_trajectories_have_names_of_their_own(run):
     many = Trajectories(ts=data.ts.repeat(8, 1), ys=data.ys.repeat(8, 1, 1), states=data.states, groups=groups)
     fit = replace(run.fit, data_sets=(many,), y0s=run.fit.y0s.repeat(1, 8, 1))
     found = replace(run.discovery, data=many, y0=run.discovery.y0.repeat(8, 1))
-    page = compose(replace(run, fit=fit, discovery=found), Source(name="x"))
+    page = compose(replace(run, fit=fit, discovery=found, paths=Paths.of(fit, found)), Source(name="x"))
     names = [picture.name for picture in page.pictures]
     assert len(set(names)) == len(names)
     assert any("first 6 of 8 trajectories" in warning for warning in page.warnings)

@@ -13,7 +13,7 @@ import torch
 from ude import plot
 from ude._version import __version__
 from ude.discovery import Candidate, Estimate
-from ude.report.curves import BEYOND, fine_grid, period, trajectory
+from ude.report.curves import BEYOND
 from ude.report.figures import (
     MAX_GROUPS,
     extrapolation_pictures,
@@ -57,7 +57,7 @@ def compose(run: Run, source: Source) -> Page:
         warnings=_warnings(run),
         sections=(
             _question(run),
-            Section(title="Data and fit", pictures=fit_pictures(run.fit, run.discovery)),
+            Section(title="Data and fit", pictures=fit_pictures(run.fit.data, run.paths)),
             _terms(run),
             _extrapolation(run),
             _residuals(run),
@@ -73,7 +73,7 @@ def compose(run: Run, source: Source) -> Page:
 def facts(run: Run) -> tuple[tuple[str, str], ...]:
     """The numbers to read first, with their names."""
     found = run.discovery
-    length = oscillation(run)
+    length = run.paths.period
     measured = int((~found.data.ys.isnan()).sum())
     return (
         ("Sum of squared errors", digits(found.sse)),
@@ -89,12 +89,6 @@ def scaled_sse(run: Run) -> float:
     """Sum of squared errors of the recovered equations with every state divided by its largest measurement."""
     largest = run.discovery.data.ys.nan_to_num(nan=0.0).abs().amax((0, 1)).tolist()
     return sum(sse / (size or 1.0) ** 2 for sse, size in zip(run.discovery.chosen.sse, largest, strict=True))
-
-
-def oscillation(run: Run) -> float | None:
-    """Period of the first state of the recovered equations beyond the measurements, if they oscillate."""
-    ts = fine_grid(run.discovery, beyond=BEYOND)
-    return period(ts[0].numpy(), trajectory(run.discovery, ts)[0, :, 0])
 
 
 def _subtitle(run: Run) -> str:
@@ -157,7 +151,7 @@ def _terms(run: Run) -> Section:
             "The network is only trusted along the trajectories it was trained on. The recovered equation was fitted "
             "to the measurements, not to the network.",
         ),
-        pictures=term_pictures(run.fit, run.discovery.model, named),
+        pictures=term_pictures(run.fit, run.discovery.model, run.paths, named),
         tables=(
             Table(
                 head=("Term", "Recovered", "Probability that a function belongs", "Distance to the network"),
@@ -182,13 +176,13 @@ def _parameters(run: Run) -> tuple[Table, ...]:
 
 
 def _extrapolation(run: Run) -> Section:
-    length = oscillation(run)
+    length = run.paths.period
     text = f"Both models, continued for {BEYOND:g} times the measured interval."
     if run.system.inputs:
         text += f" Beyond it, the last value is kept of {listed(run.system.inputs)}."
     if length:
         text += f" The recovered equations oscillate with a period of {digits(length)} ({run.fit.data.time})."
-    return Section(title="Extrapolation", text=(text,), pictures=extrapolation_pictures(run.fit, run.discovery))
+    return Section(title="Extrapolation", text=(text,), pictures=extrapolation_pictures(run.fit.data, run.paths))
 
 
 def _residuals(run: Run) -> Section:
@@ -197,7 +191,7 @@ def _residuals(run: Run) -> Section:
     return Section(
         title="Residuals",
         text=(text + ", ".join(f"{name} {digits(value, 3)}" for name, value in noise) + ".",),
-        pictures=residual_pictures(run.discovery),
+        pictures=residual_pictures(run.fit.data, run.paths),
     )
 
 

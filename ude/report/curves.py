@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -12,25 +14,52 @@ from ude.problems import SolveError
 POINTS = 400
 BEYOND = 1.5
 """How far beyond the measurements models are drawn, in lengths of the measured interval."""
+ACCURACY = 1e-6
 
 
-def fine_grid(fit: Fit | Discovery, *, beyond: float = 0.0) -> torch.Tensor:
-    """Times of every trajectory from its first to its last measurement and `beyond`, shape `(groups, times)`."""
-    start, end = fit.data.ts[:, :1], fit.data.ts[:, -1:]
-    steps = torch.linspace(0, 1 + beyond, round(POINTS * (1 + beyond)) + 1, dtype=fit.data.ts.dtype)
-    return start + (end - start) * steps
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Both models on a fine grid that goes on beyond the measurements.
 
-
-def trajectory(fit: Fit | Discovery, ts: torch.Tensor) -> np.ndarray:
-    """States at `ts` of shape `(groups, times)`; NaN after a solve has failed.
-
-    Returns:
-        Array of shape `(groups, times, states)`.
+    Args:
+        ts: Times of every trajectory, shape `(groups, times)`.
+        measured: Number of times that lie within the measurements.
+        network: States of the hybrid model, shape `(groups, times, states)`; NaN after a solve has failed.
+        recovered: States of the recovered equations, same shape.
+        residuals: Measured values minus recovered equations, shape `(groups, measurements, states)`.
     """
+
+    ts: np.ndarray
+    measured: int
+    network: np.ndarray
+    recovered: np.ndarray
+    residuals: np.ndarray
+
+    @classmethod
+    def of(cls, fit: Fit, discovery: Discovery) -> Paths:
+        """Solve both models."""
+        start, end = fit.data.ts[:, :1], fit.data.ts[:, -1:]
+        steps = torch.linspace(0, 1 + BEYOND, round(POINTS * (1 + BEYOND)) + 1, dtype=fit.data.ts.dtype)
+        ts = start + (end - start) * steps
+        return cls(
+            ts=ts.numpy(),
+            measured=POINTS + 1,
+            network=_solve(fit, ts),
+            recovered=_solve(discovery, ts),
+            residuals=fit.data.ys.numpy() - _solve(discovery, fit.data.ts),
+        )
+
+    @property
+    def period(self) -> float | None:
+        """Period of the first state of the recovered equations in the first trajectory, if they oscillate."""
+        return period(self.ts[0], self.recovered[0, :, 0])
+
+
+def _solve(model: Fit | Discovery, ts: torch.Tensor) -> np.ndarray:
     try:
-        return fit.predict(ts).ys.detach().numpy()
+        return model.predict(ts, rtol=ACCURACY).ys.detach().numpy()
     except SolveError as error:
-        ys = fit.model.coordinates.decode(error.solution.ys)
+        ys = model.model.coordinates.decode(error.solution.ys)
         return ys.detach().permute(1, 0, 2).numpy()
 
 

@@ -14,6 +14,7 @@ from ude.discovery import Discovery, Fourier, Library, Polynomial, Rational, Sea
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.models import MLP, UDE, EquationSystem, Parameter, parse_equations
 from ude.problems import Trajectories
+from ude.report.curves import Paths
 
 LIBRARIES = ("polynomial", "fourier", "rational")
 STRATEGIES = ("collocation", "multiple", "single")
@@ -131,6 +132,7 @@ class Run:
         system: The equations as symbols.
         fit: The trained hybrid models.
         discovery: The recovered equations.
+        paths: Both models within and beyond the measurements.
         seconds: Wall time.
     """
 
@@ -138,6 +140,7 @@ class Run:
     system: EquationSystem
     fit: Fit
     discovery: Discovery
+    paths: Paths
     seconds: float
 
 
@@ -192,7 +195,9 @@ def run_job(
         bootstraps=job.bootstraps,
         generator=generator,
     )
-    return Run(job=job, system=system, fit=result, discovery=found, seconds=time.perf_counter() - started)
+    paths = Paths.of(result, found)
+    seconds = time.perf_counter() - started
+    return Run(job=job, system=system, fit=result, discovery=found, paths=paths, seconds=seconds)
 
 
 def _strategy(job: Job) -> tuple[Collocation | MultipleShooting | SingleShooting, ...]:

@@ -11,7 +11,7 @@ import torch
 
 from ude._version import __version__
 from ude.plot import to_png
-from ude.report.compose import Source, compose, oscillation, scaled_sse
+from ude.report.compose import Source, compose, scaled_sse
 from ude.report.folder import fresh_folder
 from ude.report.job import Run
 from ude.report.page import render
@@ -55,7 +55,7 @@ def write_report(folder: str | Path, run: Run, source: Source, *, overwrite: boo
 
 def _weights(run: Run) -> dict[str, Any]:
     found = run.discovery
-    values = {name: float(value) for name, value in found.model.physical.values().items()}
+    values = {name: float(value.detach()) for name, value in found.model.physical.values().items()}
     return {
         "format": FORMAT,
         "model": dict(run.fit.model.state_dict()),
@@ -69,7 +69,7 @@ def _equations(run: Run) -> dict[str, Any]:
     return {
         **json.loads(found.to_json()),
         "scaled_sse": scaled_sse(run),
-        "period": oscillation(run),
+        "period": run.paths.period,
         "time": run.fit.data.time,
     }
 
