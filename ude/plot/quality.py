@@ -62,8 +62,9 @@ def candidates(terms: Sequence[int], bic: Array, *, chosen: int) -> Figure:
     ax.plot(counts[finite], above[finite], "o", ms=6, mfc="white", mec=BLUE, mew=1.4)
     if finite[chosen]:
         ax.plot(counts[chosen], above[chosen], "o", ms=9, color=ORANGE, zorder=4)
-        ax.annotate("chosen", (counts[chosen], above[chosen]), xytext=(9, 6), textcoords="offset points",
-                    fontsize=9, color=INK, fontweight="bold")  # fmt: skip
+        side = 1 if counts[chosen] == counts[finite].min() else -1
+        ax.annotate("chosen", (counts[chosen], above[chosen]), xytext=(9 * side, 6), textcoords="offset points",
+                    ha="left" if side > 0 else "right", fontsize=9, color=INK, fontweight="bold")  # fmt: skip
     ax.set_yscale("symlog", linthresh=10, linscale=1.0)
     ax.set_ylim(-1.5, max(20.0, 2 * float(above[finite].max()) if finite.any() else 0.0))
     right = ("axes fraction", "data")
