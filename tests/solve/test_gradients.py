@@ -93,7 +93,8 @@ def test_checkpointed_equals_direct_to_rounding():
         loss = solution.ys.square().sum() + (steps.error * steps.dt.abs()).sum() + steps.stiffness.sum()
         results.append((solution, torch.autograd.grad(loss, [p, y0])))
     (direct, expected), (checkpointed, got) = results
-    assert torch.equal(direct.ys, checkpointed.ys)
+    # Products of matrices of other sizes round differently.
+    torch.testing.assert_close(direct.ys, checkpointed.ys, rtol=1e-14, atol=1e-15)
     assert torch.equal(direct.steps.error, checkpointed.steps.error)
     for a, b in zip(got, expected, strict=True):
         # Sums in another order.

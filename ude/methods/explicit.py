@@ -128,7 +128,7 @@ class ExplicitRungeKutta:
         powers = [precise]
         for _ in dense[0][1:]:
             powers.append(powers[-1] * precise)
-        weights = (torch.stack(powers, dim=-1) @ coefficients.T).movedim(-1, 0)
+        weights = (coefficients @ torch.stack(powers).reshape(len(powers), -1)).reshape(-1, *theta.shape)
         return weights.to(theta.dtype)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def locate(trace: Trace, ts: Tensor, direction: Tensor, start: Tensor) -> tuple[
     # A rejected attempt ends where its predecessor ended, so the first end at or after a time is an accepted one.
     index = torch.searchsorted(ends, wanted)
     inside = (index < ends.shape[1]) & (wanted > (start.detach() * direction).unsqueeze(-1))
-    return index.clamp(max=ends.shape[1] - 1).T, inside.T
+    return index.clamp(max=ends.shape[1] - 1).T.contiguous(), inside.T.contiguous()
 
 
 def evaluate(
@@ -75,19 +77,23 @@ def evaluate(
 
 def _interpolate(field: FlatField, method: Method, trace: Trace, ts: Tensor, index: Tensor, between: Tensor) -> Tensor:
     r"""Return $y_0 + \Delta t \sum_i b_i(\theta) k_i$ where `between`, something finite elsewhere."""
-    rows, position = _compress(index, between)
+    stacked = trace.store.is_stacked and not method.dense_evaluations
+    rows, position = (range(len(trace.t)), index) if stacked else _compress(index, between)
     t, dt, y0, stages = _stages(field, method, trace, rows)
     flat = (position * ts.shape[1] + torch.arange(ts.shape[1], device=ts.device)).flatten()
     length = torch.where(between, dt.flatten()[flat].view_as(ts), 1.0)
     theta = torch.where(between, (ts - t.flatten()[flat].view_as(ts)) / length, 0.0)
-    weights = (method.dense_weights(theta) * length).flatten(1).T.unsqueeze(-1)
-    change = (weights * stages.flatten(0, 1).index_select(0, flat)).sum(1)
-    return (y0.flatten(0, 1).index_select(0, flat) + change).unflatten(0, ts.shape)
+    weights = method.dense_weights(theta).flatten(1).T.unsqueeze(1).to(y0.dtype)
+    slope = torch.bmm(weights, stages.flatten(0, 1).index_select(0, flat)).squeeze(1)
+    start = y0.flatten(0, 1).index_select(0, flat)
+    return (start + length.reshape(-1, 1) * slope).unflatten(0, ts.shape)
 
 
-def _stages(field: FlatField, method: Method, trace: Trace, rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _stages(
+    field: FlatField, method: Method, trace: Trace, rows: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return start, length, initial state and stages `(rows, batch, stages, state)` of these attempts."""
-    t, dt = trace.t[rows], trace.dt[rows].detach()
+    t, dt = (x if len(rows) == len(x) else x[list(rows)] for x in (trace.t, trace.dt.detach()))
     y0, stages = trace.store.starts(rows)
     if not method.dense_evaluations:
         return t, dt, y0, stages
@@ -101,7 +107,7 @@ def _stages(field: FlatField, method: Method, trace: Trace, rows: list[int]) -> 
 
 def _ends(trace: Trace, index: Tensor, sample: Tensor) -> Tensor:
     """Return the state at the end of each step named by `index`."""
-    rows, position = _compress(index, None)
+    rows, position = (range(len(trace.t)), index) if trace.store.is_stacked else _compress(index, None)
     return _pick(trace.store.ends(rows), position, sample)
 
 

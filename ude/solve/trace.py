@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from ude.solve.step import Attempt
 @runtime_checkable
 class Store(Protocol):
     """States and stages of many attempts."""
+
+    is_stacked: ClassVar[bool]
+    """They lie in one tensor already, so that choosing some of them saves nothing."""
 
     def ends(self, rows: Sequence[int]) -> Tensor:
         """Return the state after each of these steps, shape `(rows, batch, state)`."""
@@ -30,6 +33,7 @@ class SingleAttempts:
     """Attempts as they were made; only those asked for are stacked."""
 
     attempts: tuple[Attempt, ...]
+    is_stacked: ClassVar[bool] = False
 
     def ends(self, rows: Sequence[int]) -> Tensor:
         """Return the state after each of these steps, shape `(rows, batch, state)`."""
@@ -51,10 +55,12 @@ class PackedAttempts:
     """
 
     states: Tensor
+    is_stacked: ClassVar[bool] = True
 
     def ends(self, rows: Sequence[int]) -> Tensor:
         """Return the state after each of these steps, shape `(rows, batch, state)`."""
-        return self.states[list(rows), 0]
+        ends = self.states[:, 0]
+        return ends if len(rows) == len(ends) else ends[list(rows)]
 
     def starts(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the states before these steps, and their stages, of shape `(rows, batch, stages, state)`."""
