@@ -115,7 +115,9 @@ def test_bad_states_are_named(y0, message):
 
 
 @pytest.mark.parametrize(
-    "field", [lambda t, y: y.double(), lambda t, y: y[:1], lambda t, y: y.sum(), lambda t, y: 1.0], ids=str
+    "field",
+    [lambda t, y: y.double(), lambda t, y: y[:1], lambda t, y: y.sum(), lambda t, y: 1.0],
+    ids=["dtype", "shape", "scalar", "number"],
 )
 def test_a_vector_field_of_another_shape_or_dtype_is_refused(field):
     with pytest.raises(ValueError, match="must return a tensor with the shape and dtype"):

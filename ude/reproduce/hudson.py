@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ude.discovery import Polynomial, discover
-from ude.fit import fit
+from ude.fit import LBFGS, Collocation, SingleShooting, SolverOptions, fit
 from ude.models import MLP, UDE, Parameter
 from ude.problems import Trajectories
 from ude.reproduce.lotka_volterra import STATES
@@ -17,6 +17,8 @@ from ude.systems import hudson_bay
 
 PUBLISHED = (0.55671, 0.82649, -1.69638, 2.04141)
 PUBLISHED_SSE = 0.157885
+PROPOSE = (Collocation(), SingleShooting(optimizers=(LBFGS(iterations=150),)))
+"""The networks only propose structures, which are then fitted to the data: they need not be polished."""
 
 
 def normalised() -> Trajectories:
@@ -53,7 +55,15 @@ def run(settings: Settings) -> Outcome:
             states=STATES,
             parameters={"a": rate, "d": rate},
         )
-        result = fit(model, data, strategy="multiple", replicates=4, generator=generator, progress=settings.progress)
+        result = fit(
+            model,
+            data,
+            strategy=PROPOSE,
+            replicates=4,
+            solver=SolverOptions(halvings=0),
+            generator=generator,
+            progress=settings.progress,
+        )
         found.append(discover(result, library=Polynomial(degree=5), y0=None, learn_y0=False, noise="common"))
     structures = [all(t.features == ("x y",) for t in d.terms) for d in found]
     errors = [d.sse for d in found]
