@@ -155,7 +155,7 @@ def fit(
 
 def _refine(training: Training, task: Task, stepping: Stepping, chain: Sequence[Strategy]) -> Stepping:
     """Halve the steps while that changes the result, fit again each time, and return the last stepping."""
-    polish = SingleShooting(optimizers=(LBFGS(iterations=200),))
+    polish = SingleShooting(optimizers=(LBFGS(iterations=50),))
     for _ in range(task.solver.halvings):
         if not training.is_ahead and is_resolved(task, stepping):
             return stepping

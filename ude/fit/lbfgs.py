@@ -39,8 +39,8 @@ class LBFGS:
 
     iterations: int = 500
     memory: int = 30
-    tolerance: float = 1e-2
-    patience: int = 20
+    tolerance: float = 1e-3
+    patience: int = 30
     gradient_tolerance: float = 1e-10
     max_step: float = 1.0
 

@@ -41,7 +41,7 @@ class MultipleShooting:
     points: int = 5
     continuity: float = 1.0
     starts: Literal["learn", "data"] = "learn"
-    optimizers: tuple[Optimizer, ...] = field(default=(Adam(iterations=100), LBFGS(iterations=300)))
+    optimizers: tuple[Optimizer, ...] = field(default=(Adam(iterations=600, lr=0.03), LBFGS(iterations=400)))
 
     def __post_init__(self) -> None:
         if self.points < 2:
