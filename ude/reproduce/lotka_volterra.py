@@ -25,7 +25,7 @@ RECOVERY_TARGETS = (80, 85, 80, 60, 45)
 
 def library() -> Library:
     """Return the paper's candidate functions: monomials up to degree five, and the sine of each state."""
-    return Polynomial(degree=5) + Custom([torch.sin], ["sin({})"])
+    return Polynomial(degree=5) + Custom((torch.sin,), ("sin({})",))
 
 
 def known(t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
