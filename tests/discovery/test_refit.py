@@ -72,6 +72,13 @@ def test_a_parameter_that_is_not_free_stays_and_a_hopeless_problem_does_not_dist
     assert found.converged.tolist() == [True, True, False]
 
 
+def test_candidates_without_a_chance_are_given_up_when_asked():
+    ys = torch.stack([torch.exp(-Decays.t), torch.sin(9 * Decays.t)])
+    start, free = torch.full((2, 2), 0.5, dtype=torch.float64), torch.ones(2, 2, dtype=torch.bool)
+    found = LevenbergMarquardt(hopeless=10.0, max_iter=100).minimize(Decays(ys), start, free)
+    assert found.converged.tolist() == [True, False]
+
+
 def test_the_derivative_of_solutions_is_that_of_finite_differences():
     # Two trajectories of different length, a missing value, a positive state, a bounded parameter and an input.
     generator = torch.Generator().manual_seed(1)

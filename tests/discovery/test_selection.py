@@ -7,7 +7,7 @@ import torch
 
 from ude._checks import InputError
 from ude.discovery import Custom, Polynomial, Search
-from ude.discovery.candidates import Column, Learned, complexities, default_library, finite_part, starting_structures
+from ude.discovery.candidates import Column, Learned, default_library, finite_part, starting_structures
 from ude.discovery.selection import Linearised, NoiseModel, Refitted, criteria
 
 
@@ -15,9 +15,7 @@ def learned_from(target, library, x):
     """Every output is the rate of a state of its own."""
     names, outputs = library.names(("x", "y")[: x.shape[1]]), target.shape[1]
     columns = [
-        Column(term="U", output=f"u{slot}", feature=name, complexity=c, slot=slot)
-        for slot in range(outputs)
-        for name, c in zip(names, complexities(library, x.shape[1]), strict=True)
+        Column(term="U", output=f"u{slot}", feature=name, slot=slot) for slot in range(outputs) for name in names
     ]
     theta, eye = library(x), torch.eye(outputs, dtype=x.dtype)
     derivative = torch.einsum("sj,op->sopj", theta, eye).reshape(1, len(x) * outputs, -1)
@@ -34,10 +32,10 @@ def noise_of(counts=(30.0, 30.0), **options):
     return NoiseModel(counts=counts, scale=0.1 * torch.ones_like(counts), floor=torch.zeros_like(counts), **options)
 
 
-def candidate(structure, *sse):
-    return Refitted(
-        structure=structure, theta=torch.zeros(0), sse=torch.tensor(sse, dtype=torch.float64), converged=True
-    )
+def candidate(structure, *sse, size=12):
+    theta = torch.zeros(size, dtype=torch.float64)
+    theta[list(structure)] = 1.0
+    return Refitted(structure=structure, theta=theta, sse=torch.tensor(sse, dtype=torch.float64), converged=True)
 
 
 def test_the_pool_holds_the_best_single_functions_of_every_output_and_the_forward_paths():
@@ -91,13 +89,6 @@ def test_what_a_physical_parameter_can_do_is_left_to_it():
     torch.testing.assert_close(start[[4, 6]], torch.tensor([2.0, -0.7], dtype=torch.float64))
 
 
-def test_complexity_counts_symbols_and_functions():
-    library = Polynomial(degree=3) + Custom((torch.sin, lambda x: torch.relu(x)), ("sin({})", "relu({})"))
-    names = dict(zip(library.names(["x"]), complexities(library, 1), strict=True))
-    # Functions without symbols count as the most complex of the others.
-    assert names == {"1": 0, "x": 1, "x^2": 2, "x^3": 3, "sin(x)": 2, "relu(x)": 3}
-
-
 def test_the_default_library_shrinks_with_the_number_of_inputs():
     assert [default_library(n).size(n) for n in (1, 2, 3, 4, 7)] == [6, 21, 56, 35, 36]
 
@@ -105,10 +96,17 @@ def test_the_default_library_shrinks_with_the_number_of_inputs():
 def test_extended_bic_adds_the_number_of_equations_of_the_same_length():
     x = plane()
     learned = learned_from(x, Polynomial(degree=2), x)
-    values = criteria(candidate((1, 2, 6), 1.0, 2.0), noise_of(), learned)
-    # Three coefficients, 60 measurements; two of six functions in one output and one of six in the other.
-    assert values["bic"] - values["aic"] == pytest.approx(3 * (math.log(60) - 2))
+    values = criteria(candidate((1, 2, 6), 1.0, 2.0), noise_of(others=2), learned)
+    # Three coefficients and two other numbers, 60 measurements; two of six functions in one output, one in the other.
+    assert values["bic"] - values["aic"] == pytest.approx(5 * 60 * (math.log(60) / 53 - 2 / 54))
     assert values["ebic"] - values["bic"] == pytest.approx(2 * math.log(15 * 6))
+
+
+def test_an_equation_with_as_many_numbers_as_measurements_is_never_chosen():
+    x = plane()
+    learned = learned_from(x, Polynomial(degree=2), x)
+    perfect = criteria(candidate((0, 1, 2, 6), 0.0, 0.0), noise_of((3.0, 3.0)), learned)
+    assert perfect["bic"] == perfect["ebic"] == math.inf
 
 
 def test_deviance_is_the_one_of_normal_noise_with_unknown_variance():
@@ -138,10 +136,10 @@ def test_the_shortest_of_the_candidates_that_cannot_be_told_apart_is_chosen():
     assert search.choose([long, short], noise, learned) is short
     clear = candidate((1, 2, 8), 0.5, 1.0)
     assert search.choose([clear, short], noise, learned) is clear
-    # Of equally long ones the one with simpler functions: x instead of x^2.
-    simple = candidate((1, 7), 1.02, 1.0)
-    square = candidate((3, 7), 1.0, 1.0)
-    assert search.choose([square, simple], noise, learned) is simple
+    # Of equally long ones the one that the networks learned, which is x and y: columns 1 and 6 + 2.
+    near, far = candidate((1, 8), 1.02, 1.0), candidate((3, 8), 1.0, 1.0)
+    assert search.choose([far, near], noise, learned) is near
+    assert learned.mismatch(near.theta) == pytest.approx([0.0, 0.0], abs=1e-12)
 
 
 def test_neighbours_add_drop_and_exchange_by_the_linear_model():

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from torch import Tensor
 from ude._checks import InputError
 from ude.discovery.forward import ForwardSelection
 from ude.discovery.libraries import Custom, Library, Polynomial, Sum
-
-if TYPE_CHECKING:
-    import sympy
 
 Structure: TypeAlias = tuple[int, ...]
 """Columns that enter, in ascending order; see `Columns`."""
@@ -29,8 +26,6 @@ class Column:
     term: str
     output: str
     feature: str
-    complexity: int
-    """How many symbols and functions its formula has."""
     slot: int
     """Number of the output among all outputs of all terms."""
 
@@ -104,6 +99,19 @@ class Learned:
         slots = [self.columns[c].slot for c in structure]
         return [slots.count(slot) for slot in range(len(self.targets))]
 
+    def mismatch(self, theta: Tensor) -> list[float]:
+        """Return how far each recovered output is from the learned one, relative to the size of the learned one.
+
+        Args:
+            theta: Coefficients, and possibly other parameters after them, shape `(parameters,)`.
+        """
+        found, start = [], 0
+        for features, target in zip(self.features, self.targets, strict=True):
+            recovered = features @ theta[start : start + features.shape[1]]
+            found.append(float((recovered - target).norm() / target.norm().clamp(min=1e-300)))
+            start += features.shape[1]
+        return found
+
     def regress(self, structure: Structure) -> Tensor:
         """Return the coefficients and the change of the physical parameters that match the best model's networks.
 
@@ -125,55 +133,6 @@ def default_library(inputs: int) -> Library:
     """Return monomials up to degree 5, or as many degrees as keep the library below 60 functions."""
     degree = max((d for d in range(2, 6) if math.comb(inputs + d, d) <= 60), default=1)
     return Polynomial(degree=degree)
-
-
-def complexities(library: Library, inputs: int) -> list[int]:
-    """Return the number of symbols and functions in the formula of every function of a library.
-
-    An integer power counts like the product it stands for: `x^2 y` has three symbols. Functions without symbols count
-    as the most complex of the others.
-    """
-    import sympy
-
-    symbols = [sympy.Symbol(f"x{i}") for i in range(inputs)]
-    parts = library.libraries if isinstance(library, Sum) else (library,)
-    found: list[int | None] = []
-    for part in parts:
-        try:
-            found += [_complexity(formula) for formula in part.sympy(symbols)]
-        except ValueError:
-            found += [_complexity_alone(part, i, symbols) for i in range(part.size(inputs))]
-    known = [c for c in found if c is not None]
-    return [max(known, default=1) if c is None else c for c in found]
-
-
-def _complexity_alone(library: Library, index: int, symbols: Sequence[sympy.Expr]) -> int | None:
-    """Return the complexity of one function of a library of which another one has no symbols."""
-    if not isinstance(library, Custom):
-        return None
-    formulas: list[int | None] = []
-    for i, function in enumerate(library.functions):
-        one = Custom(
-            (function,),
-            None if library.templates is None else (library.templates[i],),
-            None if library.expressions is None else (library.expressions[i],),
-        )
-        try:
-            formulas += [_complexity(formula) for formula in one.sympy(symbols)]
-        except ValueError:
-            formulas += [None] * one.size(len(symbols))
-    return formulas[index]
-
-
-def _complexity(formula: Any) -> int:
-    import sympy
-
-    if formula.is_Symbol:
-        return 1
-    if isinstance(formula, sympy.Pow) and formula.exp.is_Integer:
-        return abs(int(formula.exp)) * _complexity(formula.base)
-    inside = sum(_complexity(part) for part in formula.args)
-    return inside + (not (formula.is_Add or formula.is_Mul or formula.is_number))
 
 
 def finite_part(library: Library, x: Tensor) -> Library:

@@ -11,8 +11,8 @@ from torch import Tensor
 from ude._checks import InputError
 from ude.discovery.assemble import Evidence, assemble
 from ude.discovery.bootstrap import bootstrap
-from ude.discovery.candidates import Column, Learned, Structure, complexities, default_library, finite_part
-from ude.discovery.learned import Case, Paths, learn, solve_learned
+from ude.discovery.candidates import Column, Learned, Structure, default_library, finite_part
+from ude.discovery.learned import ERROR_PER_NOISE, Case, Paths, learn, solve_learned
 from ude.discovery.libraries import Library, as_library
 from ude.discovery.refit import LevenbergMarquardt
 from ude.discovery.result import Discovery
@@ -86,15 +86,22 @@ def discover(
     libraries = _finite(case, paths, libraries)
     model = _candidate_model(case.model, libraries)
     learned = learn(case, paths, model, _columns(case.model, libraries))
-    noise_model = _noise(case, paths, is_common=noise == "common")
+    is_learned = _learned_starts(case, learn_y0)
+    others = len(case.model.physical.names) + int(is_learned.sum())
+    noise_model = _noise(case, paths, others, is_common=noise == "common")
+    # Networks wiggle; the equations that are compared with them do not, and need no shorter steps than this.
+    dt = max(paths.dt, paths.time_scale / 4)
     weights = 1 / noise_model.deviation(_learned_sse(case, paths))
-    shooting = Shooting(model, case.data, weights, paths.dt, signal=case.signal)
-    whole = _stage(shooting, case, case.y0s[0], _learned_starts(case, learn_y0))
+    shooting = Shooting(model, case.data, weights, dt, signal=case.signal)
+    whole = _stage(shooting, case, case.y0s[0], is_learned)
     short = cut(case, paths)
     none = torch.zeros_like(short.y0s, dtype=torch.bool)
-    pieces = _stage(Shooting(model, short.data, weights, paths.dt, signal=short.signal), case, short.y0s, none)
+    pieces = _stage(Shooting(model, short.data, weights, dt, signal=short.signal), case, short.y0s, none)
     table = search.run(whole, pieces, learned, noise_model)
     free = whole.free
+    shooting = _accurate(
+        shooting, min(table.values(), key=lambda c: search.score(c, noise_model, learned)), noise_model
+    )
     best, table = _polish(search, shooting, learned, noise_model, table, free)
     resampled = None
     if bootstraps:
@@ -129,10 +136,23 @@ def _polish(
     polished = sorted(solvable, key=lambda c: search.score(c, noise, learned))[:POLISHED]
     best = polished[0]
     for _ in range(3):
-        shooting.set_weights(1 / noise.deviation(best.sse, spent=len(best.structure) + int(free.sum())))
+        shooting.set_weights(1 / noise.deviation(best.sse, spent=len(best.structure) + noise.others))
         polished = list(refit(shooting, {c.structure: c.theta for c in polished}, free, POLISH).values())
         best = search.choose(polished, noise, learned)
     return best, table | {c.structure: c for c in polished}
+
+
+def _accurate(shooting: Shooting, candidate: Refitted, noise: NoiseModel) -> Shooting:
+    """Halve the steps until the error of the candidate's solution is far below the noise."""
+    theta = candidate.theta.unsqueeze(0)
+    deviation = noise.deviation(candidate.sse)
+    for _ in range(8):
+        finer = shooting.halved()
+        change = (shooting.states(shooting.nodes(theta)) - finer.states(finer.nodes(theta))).abs().amax((0, 1, 2))
+        if bool((change <= ERROR_PER_NOISE * deviation).all()):
+            break
+        shooting = finer
+    return shooting
 
 
 def _libraries(model: UDE, library: Any) -> dict[str, Library]:
@@ -155,10 +175,8 @@ def _columns(model: UDE, libraries: Mapping[str, Library]) -> list[Column]:
     for name, module in model.terms.items():
         term = cast("Term", module)
         for output in term.outputs:
-            named = zip(
-                libraries[name].names(term.inputs), complexities(libraries[name], len(term.inputs)), strict=True
-            )
-            columns += [Column(term=name, output=output, feature=f, complexity=c, slot=slot) for f, c in named]
+            names = libraries[name].names(term.inputs)
+            columns += [Column(term=name, output=output, feature=f, slot=slot) for f in names]
             slot += 1
     return columns
 
@@ -184,11 +202,11 @@ def _learned_sse(case: Case, paths: Paths) -> Tensor:
     return (paths.at_data[0] - case.data.ys).square().nansum((0, 1))
 
 
-def _noise(case: Case, paths: Paths, *, is_common: bool) -> NoiseModel:
+def _noise(case: Case, paths: Paths, others: int, *, is_common: bool) -> NoiseModel:
     counts = (~case.data.ys.isnan()).sum((0, 1)).to(case.data.ys)
     relative = ((_learned_sse(case, paths) / case.scale**2).sum() / counts.sum()).sqrt()
     floor = SOLVER_ERROR * case.scale
-    return NoiseModel(counts=counts, scale=relative * case.scale, floor=floor, is_common=is_common)
+    return NoiseModel(counts=counts, scale=relative * case.scale, floor=floor, others=others, is_common=is_common)
 
 
 def _stage(shooting: Shooting, case: Case, y0s: Tensor, is_learned: Tensor) -> Stage:

@@ -93,6 +93,15 @@ class Paths:
     dt: float
 
     @property
+    def time_scale(self) -> float:
+        """Shortest time in which a state of the best solution changes by its standard deviation."""
+        step = self.t.diff(dim=0).unsqueeze(-1)
+        rates = self.ys[0].diff(dim=0) / torch.where(step > 0, step, torch.inf)
+        size, spread = rates.square().mean((0, 1)).sqrt(), self.ys[0].flatten(0, 1).std(dim=0)
+        moving = size > 0
+        return float((spread[moving] / size[moving]).amin()) if bool(moving.any()) else float(self.t[-1].max())
+
+    @property
     def at_data(self) -> Tensor:
         """States at the times of the data, shape `(models, groups, times, states)`."""
         return self.ys[:, self.at].transpose(1, 2)

@@ -2,6 +2,7 @@ r"""Nonlinear least squares for many problems at once (Levenberg-Marquardt)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -67,6 +68,8 @@ class LevenbergMarquardt:
         tolerance: A problem has converged when the predicted and the actual relative fall of its sum of squares are
             below this.
         damping: First $\lambda$.
+        hopeless: After five steps, give up problems whose sum of squares is more than this many times the lowest of
+            the batch: for problems that are candidates for the same data.
 
     Reference:
         More (1978), The Levenberg-Marquardt algorithm: implementation and theory; Madsen, Nielsen and Tingleff (2004),
@@ -76,6 +79,7 @@ class LevenbergMarquardt:
     max_iter: int = 50
     tolerance: float = 1e-9
     damping: float = 1e-3
+    hopeless: float = math.inf
 
     @torch.no_grad()
     def minimize(self, function: ResidualFunction, theta: Tensor, free: Tensor) -> Minimum:
@@ -98,7 +102,7 @@ class LevenbergMarquardt:
         growth = torch.full_like(cost, 2.0)
         scale = torch.zeros_like(theta)
         converged = torch.zeros_like(cost, dtype=torch.bool)
-        for _ in range(self.max_iter):
+        for iteration in range(self.max_iter):
             if not len(live):
                 break
             step, predicted, scale[live] = _step(
@@ -120,6 +124,8 @@ class LevenbergMarquardt:
             stuck = damping[live] > 1e12
             converged[live] |= stuck
             live = live[~converged[live]]
+            if iteration >= 5 and self.hopeless < math.inf:
+                live = live[cost[live] <= self.hopeless * cost.min()]
         return Minimum(theta=theta, residuals=residuals, jacobian=jacobian, converged=converged)
 
 

@@ -37,7 +37,7 @@ class Segments:
 def cut(case: Case, paths: Paths) -> Segments:
     """Cut the trajectories of `case` where the best fitted model, whose solution is in `paths`, gives a start."""
     ts, ys, learned = case.data.ts, case.data.ys, paths.at_data[0]
-    length = LENGTH * _time_scale(case, paths)
+    length = LENGTH * paths.time_scale
     pieces_t, pieces_y, starts, groups = [], [], [], []
     for group in range(len(ts)):
         count = int((ts[group] < ts[group, -1]).sum()) + 1
@@ -53,13 +53,3 @@ def cut(case: Case, paths: Paths) -> Segments:
     data = Trajectories.from_arrays(pieces_t, pieces_y, states=case.data.states, dtype=ys.dtype)
     signal = None if case.signal is None else case.signal.take(torch.tensor(groups))
     return Segments(data=data, y0s=torch.stack(starts), signal=signal)
-
-
-def _time_scale(case: Case, paths: Paths) -> float:
-    """Shortest time in which a state of the learned solution changes by its standard deviation."""
-    step = paths.t.diff(dim=0).unsqueeze(-1)
-    rates = paths.ys[0].diff(dim=0) / torch.where(step > 0, step, torch.inf)
-    size = rates.square().mean((0, 1)).sqrt()
-    spread = paths.ys[0].flatten(0, 1).std(dim=0)
-    moving = size > 0
-    return float((spread[moving] / size[moving]).amin()) if bool(moving.any()) else float(paths.t[-1].max())

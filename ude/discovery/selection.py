@@ -20,7 +20,7 @@ Criterion: TypeAlias = Literal["ebic", "bic", "aic"]
 # equation is preferred within them.
 INDIFFERENCE = 2.0
 # Enough to tell good candidates from bad ones; the best are fitted to convergence afterwards.
-SCREEN = LevenbergMarquardt(max_iter=12, tolerance=1e-4)
+SCREEN = LevenbergMarquardt(max_iter=12, tolerance=1e-3, hopeless=10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class NoiseModel:
         counts: Number of measurements of every state, shape `(states,)`.
         scale: Typical size of the noise of every state before the candidates are seen, $\tau$, shape `(states,)`.
         floor: Errors below this are those of the solver, not of the model, shape `(states,)`.
+        others: Number of physical parameters and initial states that are fitted in every candidate.
         is_common: All states share one variance in the units of the data.
         strength: $\nu$.
     """
@@ -42,6 +43,7 @@ class NoiseModel:
     counts: Tensor
     scale: Tensor
     floor: Tensor
+    others: int = 0
     is_common: bool = False
     strength: float = 3.0
 
@@ -158,14 +160,13 @@ class Search:
     def choose(self, candidates: Sequence[Refitted], noise: NoiseModel, learned: Learned) -> Refitted:
         """Return the best candidate: of those that the criterion cannot tell from the first, the simplest.
 
-        That is the one with the fewest functions, then with the simplest functions.
+        That is the one with the fewest functions, and of equally long ones the closest to what the networks learned.
         """
         scores = [self.score(c, noise, learned) for c in candidates]
         close = [i for i, score in enumerate(scores) if score <= min(scores) + INDIFFERENCE]
 
-        def simplicity(i: int) -> tuple[int, int, float]:
-            structure = candidates[i].structure
-            return len(structure), sum(learned.columns[c].complexity for c in structure), scores[i]
+        def simplicity(i: int) -> tuple[int, float]:
+            return len(candidates[i].structure), sum(learned.mismatch(candidates[i].theta))
 
         return candidates[min(close, key=simplicity)]
 
@@ -249,20 +250,25 @@ def sum_of_squares(shooting: Shooting, residuals: Tensor) -> Tensor:
 def criteria(candidate: Refitted, noise: NoiseModel, learned: Learned) -> dict[str, float]:
     r"""Return information criteria, on the scale of minus twice the log likelihood; less is better.
 
-    With $k$ coefficients and $n$ measurements AIC adds $2k$ and BIC adds $k \log n$. The extended BIC also counts
-    how many equations of this length the library offers, $2 \sum_o \log \binom{p_o}{k_o}$ over the outputs $o$:
-    the more functions are tried, the better one of them fits by chance.
+    With $p$ fitted numbers and $n$ measurements AIC adds $2 p\, n / (n - p - 1)$, BIC $p \log(n)\, n / (n - p - 2)$,
+    both with the correction for small samples, without which they overfit when $p$ is not small beside $n$. The
+    extended BIC also counts how many equations of this length the library offers,
+    $2 \sum_o \log \binom{l_o}{k_o}$ for $k_o$ of $l_o$ functions in output $o$: the more functions are tried, the
+    better one of them fits by chance.
 
     Reference:
-        Chen and Chen (2008), Extended Bayesian information criteria for model selection with large model spaces.
+        Hurvich and Tsai (1989), Regression and time series model selection in small samples; McQuarrie (1999), A
+        small-sample correction for the Schwarz SIC model selection criterion; Chen and Chen (2008), Extended Bayesian
+        information criteria for model selection with large model spaces.
     """
     deviance = float(noise.deviance(candidate.sse))
-    k, n = len(candidate.structure), float(noise.counts.sum())
-    bic = deviance + k * math.log(n)
+    p, n = len(candidate.structure) + noise.others, float(noise.counts.sum())
+    aic = deviance + (2 * p * n / (n - p - 1) if n > p + 1 else math.inf)
+    bic = deviance + (p * math.log(n) * n / (n - p - 2) if n > p + 2 else math.inf)
     choices = sum(
         math.log(math.comb(learned.offered(o), k_o)) for o, k_o in enumerate(learned.counts(candidate.structure))
     )
-    return {"aic": deviance + 2 * k, "bic": bic, "ebic": bic + 2 * choices}
+    return {"aic": aic, "bic": bic, "ebic": bic + 2 * choices}
 
 
 class Linearised:

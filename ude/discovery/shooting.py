@@ -162,6 +162,12 @@ class Shooting:
         """Multiply the errors of every state by its weight, shape `(states,)`."""
         self.weights = torch.where(self.is_measured, weights, 0.0)
 
+    def halved(self) -> Shooting:
+        """Return the same residuals with steps of half the length."""
+        other = Shooting(self.model, self.data, self.weights.amax((0, 1)), self.dt / 2, signal=self.signal)
+        other._ys, other.emphasis = self._ys, self.emphasis
+        return other
+
     @torch.no_grad()
     def nodes(self, theta: Tensor) -> Tensor:
         """Solve every candidate, shape `(problems, steps + 1, groups, states)`, in the model's coordinates."""
