@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ude._checks import InputError
+from ude._checks import InputError, UdeWarning
 from ude.fit import LBFGS, Adam, Collocation, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.models import UDE, Parameter, Signal
 from ude.problems import ODEProblem, Trajectories
@@ -119,7 +119,8 @@ def test_exogenous_inputs_drive_the_model():
     )
     with torch.no_grad():
         ys = solve(problem, save_at=ts, rtol=1e-9, atol=1e-9).ys
-    data = Trajectories(ts=ts[None], ys=ys.transpose(0, 1), states=("y",), inputs=inputs, input_names=("u",))
+    noise = 1e-3 * torch.randn(ys.shape, generator=torch.Generator().manual_seed(0), dtype=ys.dtype)
+    data = Trajectories(ts=ts[None], ys=(ys + noise).transpose(0, 1), states=("y",), inputs=inputs, input_names=("u",))
     guess = UDE(
         lambda t, y, p: (known(t, y, p),), None, states=("y",), parameters={"k": 1.0, "gain": 1.0}, inputs=("u",)
     )
@@ -180,3 +181,11 @@ def test_positive_states_stay_positive_and_are_fitted_in_the_logarithm(parametri
 def test_arguments_that_do_not_fit_say_what_is_expected(arguments, message, parametric, data):
     with pytest.raises(ValueError, match=message):
         fit(parametric, data, **arguments)
+
+
+def test_single_precision_is_possible_and_says_when_it_stalls(parametric, data):
+    strategy = SingleShooting(optimizers=(LBFGS(iterations=100, tolerance=1e-9, gradient_tolerance=1e-12),))
+    with pytest.warns(UdeWarning, match="single precision"):
+        result = fit(parametric, data, strategy=strategy, dtype=torch.float32)
+    assert result.y0.dtype == torch.float32
+    assert physical(result) == pytest.approx(TRUE, rel=0.02)  # 0.5 % noise

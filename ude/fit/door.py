@@ -150,7 +150,19 @@ def fit(
         kept = "Nothing was saved: no `checkpoint` was given." if path is None else f"Resume from {path}."
         message = f"The fit was interrupted after {len(training.rows)} evaluations. {kept}"
         raise Interrupted(message, _result(task, stepping, training), path) from interrupt
+    _warn_of_stall(training, task)
     return _result(task, stepping, training)
+
+
+def _warn_of_stall(training: Training, task: Task) -> None:
+    """Say so where single precision has ended L-BFGS before it converged."""
+    if task.ts.dtype == torch.float32 and training.has_stalled:
+        warnings.warn(
+            "L-BFGS found no way down although the loss was still falling: single precision cannot resolve it. "
+            "Leave `dtype` at float64.",
+            UdeWarning,
+            stacklevel=3,
+        )
 
 
 def _refine(training: Training, task: Task, stepping: Stepping, chain: Sequence[Strategy]) -> Stepping:

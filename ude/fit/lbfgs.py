@@ -72,6 +72,7 @@ class LBFGS:
             "mark": infinite,
             "since_mark": count,
             "frozen": torch.zeros(members, dtype=torch.bool),
+            "stalled": torch.zeros(members, dtype=torch.bool),
         }
 
     def update(self, state: Mapping[str, Tensor], loss: Tensor, grad: Tensor) -> OptimizerState:
@@ -130,6 +131,8 @@ class LBFGS:
         stationary = new["loss"].isfinite() & (new["grad"].abs().amax(dim=1) <= self.gradient_tolerance)
         new["mark"] = torch.where(progressed, new["loss"], new["mark"])
         new["since_mark"] = since
+        stalled = failed & (new["stored"] == 0) & (since < self.patience // 2) & ~stationary
+        new["stalled"] = new["stalled"] | stalled
         new["frozen"] = new["frozen"] | (since >= self.patience) | stationary | (failed & (new["stored"] == 0))
         new["stored"] = torch.where(failed, 0, new["stored"])
 

@@ -164,7 +164,7 @@ def solve_in_parallel(task: Task, intervals: Intervals, z0: Tensor, stepping: St
     one_step = Stepping(dt=float("inf"), engine=Eager())
     z = solve_intervals(task, single, begin.flatten(1, 2), one_step).unflatten(1, (count, steps))
     saved, end = z[:, torch.arange(count)[:, None], grid.step, grid.slot], z[..., -1, :]
-    parameters = [p for p in task.model.parameters() if p.requires_grad]
+    parameters = [p for p in task.model.parameters() if p.requires_grad and p.numel()]
 
     def pullback(cotangent: Tensor) -> list[Tensor]:
         (direct,) = grad(saved, [begin], cotangent, retain_graph=True)

@@ -73,6 +73,7 @@ class Training:
     progress: bool = False
     current: int = 0
     state: OptimizerState | None = None
+    has_stalled: bool = False
     rows: list[tuple[int, str, int, list[float], float]] = field(default_factory=list)
     seconds_before: float = 0.0
 
@@ -104,6 +105,7 @@ class Training:
             if self.saver.is_due(len(self.rows)):
                 self.saver.save(self.content())
         self._settle()
+        self.has_stalled = bool(state.get("stalled", torch.tensor(False)).any())
         self.current, self.state = self.current + 1, None
 
     def _settle(self) -> None:
