@@ -34,5 +34,5 @@ def test_multiple_shooting_trains_most_starts_on_a_whole_period(truth, start, me
     ts = torch.linspace(0, 6, 61, dtype=torch.float64)
     data = measure(truth, start, ts, ("x", "y"), noise=5e-3)
     result = fit(model(), data, strategy="multiple", replicates=20, generator=torch.Generator().manual_seed(0))
-    # Nine in ten starts are aimed at and 17 of 20 were seen; if the rate is 0.85, fewer than 14 of 20 have probability 2 %.
+    # Nine in ten are aimed at, 17 of 20 were seen. At a rate of 0.85, fewer than 14 of 20 have probability 2 %.
     assert (raw_sse(result) < 2e-2).sum() >= 14
