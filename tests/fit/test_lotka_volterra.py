@@ -30,9 +30,9 @@ def test_nine_in_ten_starts_reach_the_noise_floor(seed, data, exact_data):
 
 
 @pytest.mark.slow
-def test_multiple_shooting_trains_most_starts_on_a_whole_period(truth, start, measure):
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_multiple_shooting_trains_nine_in_ten_starts_on_a_whole_period(seed, truth, start, measure):
     ts = torch.linspace(0, 6, 61, dtype=torch.float64)
     data = measure(truth, start, ts, ("x", "y"), noise=5e-3)
-    result = fit(model(), data, strategy="multiple", replicates=20, generator=torch.Generator().manual_seed(0))
-    # Nine in ten are aimed at, 17 of 20 were seen. At a rate of 0.85, fewer than 14 of 20 have probability 2 %.
-    assert (raw_sse(result) < 2e-2).sum() >= 14
+    result = fit(model(), data, strategy="multiple", replicates=20, generator=torch.Generator().manual_seed(seed))
+    assert (raw_sse(result) < 2e-2).double().mean() >= 0.9

@@ -98,7 +98,8 @@ def fit(
         data: Measurements, or one set of measurements per replicate (all at the same times).
         strategy: "single", "multiple" or "collocation"; or strategy objects that are run one after the other,
             such as `(Collocation(), SingleShooting())`. "multiple" and "collocation" end with single shooting
-            too. "auto" is collocation where every state was measured often enough, else multiple shooting.
+            too; where every state was measured often enough, "multiple" begins with collocation, and "auto" is
+            "collocation". Elsewhere "auto" is "multiple".
         replicates: Number K of freshly drawn networks and physical parameters. By default the model is
             fitted as it is, from its present parameters; it may be one that `model.replicate` made.
         y0: Initial states: the first measurement ("data"), learned from there ("learn"), given as a tensor
@@ -186,15 +187,18 @@ def _refine(training: Training, task: Task, stepping: Stepping, chain: Sequence[
 
 
 def _chain(strategy: str | Strategy | Sequence[Strategy], sets: Sequence[Trajectories]) -> tuple[Strategy, ...]:
+    can_warm_up = all(is_measured_often(d) for d in sets)
     if strategy == "auto":
-        strategy = "collocation" if all(is_measured_often(d) for d in sets) else "multiple"
+        strategy = "collocation" if can_warm_up else "multiple"
     if isinstance(strategy, str):
         if strategy not in STRATEGIES:
             raise ValueError(
                 f"`strategy` must be one of 'auto', {', '.join(map(repr, STRATEGIES))} or strategy objects, got "
                 f"{strategy!r}."
             )
-        return STRATEGIES[strategy]
+        # From a random start segments, too, end in a poor minimum now and then; smoothed derivatives rarely do.
+        warm_up = (Collocation(),) if strategy == "multiple" and can_warm_up else ()
+        return (*warm_up, *STRATEGIES[strategy])
     return tuple(strategy) if isinstance(strategy, Sequence) else (strategy,)
 
 
