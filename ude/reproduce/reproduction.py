@@ -30,6 +30,11 @@ class Settings:
     progress: bool = False
 
 
+def middle(values: Sequence[float]) -> float:
+    """Return the median, of an even number of values the larger of the two in the middle."""
+    return statistics.median_high(values)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One quantity of the table.
@@ -50,15 +55,28 @@ class Line:
     passed: bool | None = None
     digits: int = 4
 
+    @classmethod
+    def at_most(cls, quantity: str, paper: str, ours: Sequence[float], bound: float, *, bound_text: str = "") -> Line:
+        """Return a line whose median must be at most `bound`, printed as `bound_text` or as it is."""
+        passed = middle(ours) <= bound
+        return cls(
+            quantity=quantity, paper=paper, ours=ours, target=f"median <= {bound_text or f'{bound:g}'}", passed=passed
+        )
+
+    @classmethod
+    def most(cls, quantity: str, paper: str, ours: Sequence[bool]) -> Line:
+        """Return a line of yes and no, more than half of which must be yes."""
+        return cls(quantity=quantity, paper=paper, ours=ours, target="most runs", passed=2 * sum(ours) > len(ours))
+
     @property
     def summary(self) -> str:
         """Median and range of the runs, or the count of successes for a line of yes and no."""
         if all(isinstance(value, bool) for value in self.ours):
             return f"{sum(self.ours)} of {len(self.ours)}"
-        middle = f"{statistics.median(self.ours):.{self.digits}g}"
+        center = f"{middle(self.ours):.{self.digits}g}"
         if len(self.ours) == 1:
-            return middle
-        return f"{middle} ({min(self.ours):.{self.digits}g} to {max(self.ours):.{self.digits}g})"
+            return center
+        return f"{center} ({min(self.ours):.{self.digits}g} to {max(self.ours):.{self.digits}g})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
