@@ -117,6 +117,28 @@ def test_batches_with_trial_steps_outside_the_domain_and_more_shapes_than_the_co
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
+def test_a_large_batch_of_small_states_equals_the_eager_engine_although_it_lies_across_in_memory():
+    mu = torch.linspace(0.5, 2.0, 20, dtype=torch.float64, requires_grad=True)
+
+    def field(t, y, mu):
+        x, v = y.unbind(-1)
+        return torch.stack([v, mu * (1 - x * x) * v - x], dim=-1)
+
+    y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).expand(20, 2).clone().requires_grad_()
+    problem = ude.ODEProblem(field, y0, (0.0, 3.0), p=mu, batched=True)
+    got, expected = (
+        ude.solve(problem, Tsit5(), save_at=[1.5, 3.0], rtol=1e-6, engine=engine)
+        for engine in (ude.Compiled(unroll=2), "eager")
+    )
+    assert torch.equal(got.stats.accepted, expected.stats.accepted)
+    # The same operations in another order of rounding.
+    torch.testing.assert_close(got.ys, expected.ys, rtol=1e-12, atol=1e-13)
+    gradients = [torch.autograd.grad(s.ys.square().sum(), [mu, y0]) for s in (got, expected)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
 def test_a_vector_field_that_cannot_be_traced_says_so():
     def field(t, y):
         return -y if y.sum() > 0 else y

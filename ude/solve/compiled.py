@@ -132,6 +132,7 @@ def _make_block(layout: Layout, method: Method, controller: Controller, keep_sta
 
         records = []
         for rows in blocked.unbind():
+            point = _rearrange(point)
             point, record = attempt(field, method, controller, limits, point, rows)
             records.append(record)
         packed = Packed(
@@ -163,10 +164,26 @@ def _fresh(point: Point, differentiate: bool) -> Point:
     return point._replace(y=point.y + seed, carry=tuple(stage + seed for stage in point.carry))
 
 
+def _lies_across(x: Tensor) -> bool:
+    return x.ndim == 2 and x.shape[1] < VECTOR <= x.shape[0]
+
+
 def _arrange(x: Tensor) -> Tensor:
     """Put small states of a large batch into memory component by component."""
-    across = x.ndim == 2 and x.shape[1] < VECTOR <= x.shape[0]
-    return x.T.contiguous().T if across else x
+    return x.T.clone(memory_format=torch.contiguous_format).T if _lies_across(x) else x
+
+
+def _rearrange(point: Point) -> Point:
+    """Do so again, without effect on the numbers: after an attempt or two the compiler loses the layout.
+
+    It would see through a copy; a choice that depends on the (always finite) time it has to make.
+    """
+    is_finite = point.t < torch.inf
+
+    def kept(x: Tensor) -> Tensor:
+        return torch.where(is_finite, x.T, 0.0).T if _lies_across(x) else x
+
+    return point._replace(y=kept(point.y), carry=tuple(kept(stage) for stage in point.carry))
 
 
 def _trace(records: list[Packed]) -> Trace:

@@ -22,11 +22,13 @@ COMPONENTS = 4
 
 def lower(graph: Any, inputs: list[Any]) -> Any:
     """Compile a graph with inductor; on a CPU with small matrix products written out as sums."""
+    import torch._functorch.config
     from torch._inductor.compile_fx import compile_fx
 
-    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in inputs):
-        return compile_fx(graph, inputs)
-    return compile_fx(graph, inputs, decompositions=_decompositions())
+    on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
+    # Backward code that may overwrite saved tensors gave wrong gradients of a parameter per sample (torch 2.13).
+    with torch._functorch.config.patch(donated_buffer=False):
+        return compile_fx(graph, inputs, decompositions=_decompositions()) if on_cpu else compile_fx(graph, inputs)
 
 
 @functools.cache
