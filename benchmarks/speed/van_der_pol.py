@@ -35,7 +35,7 @@ def case(batch, repeats):
     counts = {}
     engines = {
         "compiled": ude.Compiled(),
-        "compiled, unroll=4": ude.Compiled(unroll=4, check_every=8),
+        "compiled, unroll=8": ude.Compiled(unroll=8, check_every=8),
         "eager": "eager",
     }
 
@@ -73,7 +73,7 @@ def case(batch, repeats):
                 ours=per_step[engine],
                 peer=per_step["torchdiffeq"],
                 peer_name="torchdiffeq",
-                target=">= 10" if engine == "compiled, unroll=4" else "",
+                target=">= 10" if engine == "compiled, unroll=8" else "",
                 note=note,
             )
         )

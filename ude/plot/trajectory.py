@@ -42,10 +42,21 @@ def data_and_fit(
 
 
 def extrapolation(
-    ts: Array, ys: Array, curves: Curves, *, states: Sequence[str], time: str = "t", heading: str = ""
+    ts: Array,
+    ys: Array,
+    curves: Curves,
+    *,
+    states: Sequence[str],
+    time: str = "t",
+    heading: str = "",
+    cut: bool = True,
 ) -> Figure:
-    """Draw `data_and_fit` with the time after the last measurement shaded; arguments as there."""
-    return _draw(np.asarray(ts, float), np.asarray(ys, float), curves, states, time, heading, extrapolated=True)
+    """Draw `data_and_fit` with the time after the last measurement shaded.
+
+    Arguments as there, and `cut`: whether curves that run away are cut off, so that the measurements stay visible.
+    """
+    data = np.asarray(ts, float), np.asarray(ys, float)
+    return _draw(*data, curves, states, time, heading, extrapolated=True, cut=cut)
 
 
 def _draw(
@@ -57,6 +68,7 @@ def _draw(
     heading: str,
     *,
     extrapolated: bool,
+    cut: bool = True,
 ) -> Figure:
     rows, columns = grid_shape(len(states))
     figure, axes = panels(rows, columns, height=2.0 if columns == 1 else 1.8, share_x=True)
@@ -66,7 +78,8 @@ def _draw(
         for (label, (t, y)), (color, dashes, width) in zip(curves.items(), LINES, strict=False):
             ax.plot(np.asarray(t), np.asarray(y)[:, i], dashes, color=color, lw=width, label=plain(label))
         title(ax, f"{name}, {heading}" if heading else name)
-        _limits(ax, ys[:, i], extrapolated)
+        if cut:
+            _limits(ax, ys[:, i], extrapolated)
         if extrapolated:
             _shade(ax, float(ts.max()), curves)
     for ax in axes.flat[len(states) :]:

@@ -117,6 +117,7 @@ def run_lv1(settings: Settings) -> Outcome:
             "recovered": (late.numpy(), found[0].predict(late).ys[0].numpy()),
         },
         states=STATES,
+        cut=False,
     )
     return Outcome(lines=lines, seconds=time.perf_counter() - start, notes=notes, figures={"extrapolation": picture})
 

@@ -171,4 +171,5 @@ def _figure(learned: Trajectories, recovered: Trajectories) -> Figure:
         {name: (late.numpy(), path[:, columns].numpy()) for name, path in curves.items()},
         states=OBSERVED,
         time="day",
+        cut=False,
     )

@@ -67,7 +67,8 @@ class AtTimes:
             inside = inside | first
         rows = inside.any(-1).nonzero().squeeze(-1)
         if len(rows) == 0:
-            return Saved(trace.store.ends([0])[:0], offset.new_empty(0, len(offset)), torch.zeros_like(offset))
+            none = trace.store.ends([0])[:0].clone()  # a view of no rows would keep the whole state
+            return Saved(none, offset.new_empty(0, len(offset)), torch.zeros_like(offset))
         # The times of a segment are neighbours; samples differ by a few rows at its ends.
         window = slice(int(rows[0]), int(rows[-1]) + 1)
         inside, index = inside[window], index[window]
