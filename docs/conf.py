@@ -47,6 +47,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "abort_on_example_error": True,
     "plot_gallery": "True",
+    "capture_repr": (),
 }
 
 default_role = "code"

@@ -12,7 +12,7 @@ import torch
 import ude
 
 # %%
-# The measurements. The true friction is -0.15 v - 0.1 v |v|, which the fit is not told.
+# The measurements. The true friction has a linear and a quadratic part; the fit is not told.
 
 
 def friction(v):
@@ -46,7 +46,7 @@ fit = ude.fit(model, data, replicates=4, y0="learn", solver=ude.SolverOptions(ha
 print("mean squared residuals of the four networks, in units of the states' scales:", fit.losses)
 
 # %%
-# The network's friction becomes an equation. Candidates are powers of the velocity, and v |v|.
+# The network's friction becomes an equation. Candidates are powers of the velocity, and ``v*abs(v)``.
 
 library = ude.Polynomial(degree=3) + ude.Custom((lambda v: v * v.abs(),), ("{0}*abs({0})",))
 found = ude.discover(fit, library=library)

@@ -87,7 +87,7 @@ def run(settings: Settings) -> Outcome:
             passed=abs(middle(periods) - 10.3) <= 0.3,
         ),
     ]
-    notes = [f"Seed {settings.first_seed + i}: {'; '.join(d.equations)}" for i, d in enumerate(found)]
+    notes = [f"Seed {settings.first_seed + i}: `{'; '.join(d.equations)}`" for i, d in enumerate(found)]
     picture = extrapolation(
         data.ts[0].numpy(),
         data.ys[0].numpy(),

@@ -106,9 +106,11 @@ def run_lv1(settings: Settings) -> Outcome:
         Line(quantity="learned term, relative error", paper="", ours=[term_error(result, i) for i in runs]),
         *_recovered(found, paper="yes (72 of 100 runs)", bound=0.01),
         Line(quantity="recovered model, sum of squares", paper="", ours=[d.sse for d in found]),
-        Line(quantity="max |state - truth| on [0, 50]", paper="drifts in phase (7.3 against 8.8)", ours=drift),
+        Line(
+            quantity="largest distance from the truth on [0, 50]", paper="drifts in phase (7.3 against 8.8)", ours=drift
+        ),
     ]
-    notes = ["True coefficients: -0.9 and 0.8.", *(f"Run {i + 1}: {'; '.join(found[i].equations)}" for i in runs)]
+    notes = ["True coefficients: -0.9 and 0.8.", *(f"Run {i + 1}: `{'; '.join(found[i].equations)}`" for i in runs)]
     picture = extrapolation(
         data[0].ts[0].numpy(),
         data[0].ys[0].numpy(),
@@ -150,7 +152,7 @@ def run_lv2(settings: Settings) -> Outcome:
         *_recovered(found, paper="yes", bound=0.03),
     ]
     notes = ["True values: delta 1.8, coefficients -0.9 and 0.8."]
-    notes += [f"Run {i + 1}: {'; '.join(found[i].equations)}" for i in runs]
+    notes += [f"Run {i + 1}: `{'; '.join(found[i].equations)}`" for i in runs]
     return Outcome(lines=lines, seconds=time.perf_counter() - start, notes=notes)
 
 

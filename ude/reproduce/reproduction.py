@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -56,12 +57,10 @@ class Line:
     digits: int = 4
 
     @classmethod
-    def at_most(cls, quantity: str, paper: str, ours: Sequence[float], bound: float, *, bound_text: str = "") -> Line:
-        """Return a line whose median must be at most `bound`, printed as `bound_text` or as it is."""
+    def at_most(cls, quantity: str, paper: str, ours: Sequence[float], bound: float) -> Line:
+        """Return a line whose median must be at most `bound`."""
         passed = middle(ours) <= bound
-        return cls(
-            quantity=quantity, paper=paper, ours=ours, target=f"median <= {bound_text or f'{bound:g}'}", passed=passed
-        )
+        return cls(quantity=quantity, paper=paper, ours=ours, target=f"median <= {bound:g}", passed=passed)
 
     @classmethod
     def most(cls, quantity: str, paper: str, ours: Sequence[bool]) -> Line:
@@ -70,13 +69,16 @@ class Line:
 
     @property
     def summary(self) -> str:
-        """Median and range of the runs, or the count of successes for a line of yes and no."""
+        """Median and range of the runs that have the quantity, or how many say yes."""
         if all(isinstance(value, bool) for value in self.ours):
             return f"{sum(self.ours)} of {len(self.ours)}"
-        center = f"{middle(self.ours):.{self.digits}g}"
-        if len(self.ours) == 1:
-            return center
-        return f"{center} ({min(self.ours):.{self.digits}g} to {max(self.ours):.{self.digits}g})"
+        known = [value for value in self.ours if not math.isnan(value)]
+        if not known:
+            return "none"
+        text = f"{middle(known):.{self.digits}g}"
+        if len(known) > 1:
+            text += f" ({min(known):.{self.digits}g} to {max(known):.{self.digits}g})"
+        return text if len(known) == len(self.ours) else f"{text}, {len(known)} of {len(self.ours)} runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,8 @@ class Outcome:
         """Write `table.md`, `table.json` and the figures into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         notes = "\n".join(f"- {note}" for note in self.notes)
-        (folder / "table.md").write_text(f"# {title}\n\n{self.table()}\n\n{self.seconds:.0f} s.\n\n{notes}\n")
+        text = f"# {title}\n\n{self.table()}\n\nThe run took {self.seconds:.0f} s.\n\n{notes}\n"
+        (folder / "table.md").write_text(text)
         rows = [
             {
                 "quantity": line.quantity,

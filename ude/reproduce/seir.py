@@ -151,7 +151,7 @@ def run(settings: Settings) -> Outcome:
         "By day 60 I is seven times larger than in training. A tanh network saturates there; a silu network goes on in "
         "a straight line, whose slope the data leave open, as the spread shows. The recovered equation fixes it.",
     ]
-    notes += [f"Run {k + 1}: exposure = {d.terms[0]}" for k, d in enumerate(found)]
+    notes += [f"Run {k + 1}: exposure = `{d.terms[0]}`" for k, d in enumerate(found)]
     figures = {"extrapolation": _figure(learned.predict(late, member=0), found[0].predict(late))}
     return Outcome(lines=lines, seconds=time.perf_counter() - start, notes=notes, figures=figures)
 
