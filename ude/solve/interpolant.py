@@ -10,6 +10,7 @@ from torch import Tensor
 from ude._typing import State
 from ude.solve.dense import evaluate, locate
 from ude.solve.engines import Task
+from ude.solve.times import first_outside
 from ude.solve.trace import Trace
 
 
@@ -64,10 +65,9 @@ class Interpolant:
 
     def _check_range(self, ts: Tensor) -> None:
         signed, low, high = ts * self.direction, self.t0.detach() * self.direction, self.t1.detach() * self.direction
-        slack = 8 * torch.finfo(ts.dtype).eps * torch.maximum(low.abs(), high.abs())
-        outside = ~((signed >= low - slack) & (signed <= high + slack))
-        if bool(outside.any()):
-            row, sample = outside.nonzero()[0].tolist()
+        place = first_outside(signed, low, high)
+        if place is not None:
+            row, sample = place
             raise ValueError(
                 f"The solution is known for t in [{self.t0[sample]:.6g}, {self.t1[sample]:.6g}], got "
                 f"t = {ts[row, sample]:.6g}. Solve over a longer `t_span` to go further."

@@ -66,15 +66,24 @@ def read_save_at(
     return given, ts.expand(-1, len(t0))
 
 
-def _clamp(ts: Tensor, low: Tensor, high: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Move times that rounding has put just outside to the end; raise for others."""
+def first_outside(ts: Tensor, low: Tensor, high: Tensor) -> tuple[int, int] | None:
+    """Return row and sample of the first time that lies outside by more than rounding, None if all lie inside."""
     slack = 8 * torch.finfo(ts.dtype).eps * torch.maximum(low.abs(), high.abs())
     outside = ~((ts >= low - slack) & (ts <= high + slack))
-    if bool(outside.any()):
-        row, sample = outside.nonzero()[0].tolist()
+    if not bool(outside.any()):
+        return None
+    row, sample = outside.nonzero()[0].tolist()
+    return row, sample
+
+
+def _clamp(ts: Tensor, low: Tensor, high: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Move times that rounding has put just outside to the end; raise for others."""
+    place = first_outside(ts, low, high)
+    if place is not None:
+        row, sample = place
         raise ValueError(
             f"`save_at` must lie in [t0, t1] = [{start[sample]:.6g}, {end[sample]:.6g}], got "
-            f"{ts.expand_as(outside)[row, sample]:.6g}. Extend `t_span` or drop these times."
+            f"{ts.expand(-1, len(start))[row, sample]:.6g}. Extend `t_span` or drop these times."
         )
     return ts + (ts.clamp(low, high) - ts).detach()
 
