@@ -32,8 +32,8 @@ class Settings:
 
 
 def middle(values: Sequence[float]) -> float:
-    """Return the median, of an even number of values the larger of the two in the middle."""
-    return statistics.median_high(values)
+    """Return the median, of an even number of values the larger of the two in the middle; NaN counts as infinite."""
+    return statistics.median_high(math.inf if math.isnan(value) else value for value in values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
