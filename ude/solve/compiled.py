@@ -50,7 +50,8 @@ class Compiled:
     The first solve with a vector field takes some ten seconds or more, which the logger `ude` announces. Later
     solves with the same function or module, the same method and the same shapes use the result again, whatever the
     values, tolerances and time spans. The vector field must be traceable by `torch.compile(fullgraph=True)`; second
-    derivatives need the eager engine.
+    derivatives need the eager engine. Hooks that are added to a module, or methods of it that are replaced, after its
+    first solve are not noticed.
 
     Args:
         unroll: Attempts in one compiled block. More run faster, and compile more slowly.

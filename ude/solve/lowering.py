@@ -26,7 +26,7 @@ def lower(graph: Any, inputs: list[Any]) -> Any:
     from torch._inductor.compile_fx import compile_fx
 
     on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
-    # Backward code that may overwrite saved tensors gave wrong gradients of a parameter per sample (torch 2.13).
+    # Backward code that may overwrite saved tensors gave wrong gradients of parameters of batches (torch 2.13).
     with torch._functorch.config.patch(donated_buffer=False):
         return compile_fx(graph, inputs, decompositions=_decompositions()) if on_cpu else compile_fx(graph, inputs)
 
