@@ -58,3 +58,57 @@ def test_checkpoint_gives_the_gradient_of_closed_over_tensors_too(x):
     plain = ad.grad(f(a), [a, w])
     recomputed = ad.grad(ad.checkpoint(f, a), [a, w])
     assert all(torch.equal(p, r) for p, r in zip(plain, recomputed, strict=True))
+
+
+def test_products_take_pytrees_and_return_them(x):
+    # f(a, b) = a^2 sum(b): both products in closed form.
+    def f(p):
+        return {"y": p["a"] ** 2 * p["b"][0].sum()}
+
+    p, v = {"a": x, "b": (x + 1,)}, {"a": torch.ones_like(x), "b": (2 * torch.ones_like(x),)}
+    value, tangent = ad.jvp(f, (p,), (v,))
+    torch.testing.assert_close(value["y"], x**2 * (x + 1).sum())
+    torch.testing.assert_close(tangent["y"], 2 * x * (x + 1).sum() + 6 * x**2)
+    (cotangents,) = ad.vjp(f, p)[1]({"y": torch.ones_like(x)})
+    torch.testing.assert_close(cotangents["a"], 2 * x * (x + 1).sum())
+    torch.testing.assert_close(cotangents["b"][0], (x**2).sum().expand(3))
+
+
+def test_hvp_takes_pytrees(x):
+    # f = sum(a^3) sum(b): Hessian blocks 6 diag(a) sum(b), 3 a^2 1^T and 0.
+    product = ad.hvp(lambda p: (p[0] ** 3).sum() * p[1].sum(), (x, x + 1), (torch.ones_like(x), torch.ones_like(x)))
+    torch.testing.assert_close(product[0], 6 * x * (x + 1).sum() + 9 * x**2)
+    torch.testing.assert_close(product[1], (3 * x**2).sum().expand(3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: ad.jvp(torch.sin, x, x), r"`primals` must be a tuple .* got Tensor.*\(primal,\)"),
+        (lambda x: ad.jvp(torch.sin, (x,), [x]), r"`tangents` must be a tuple .* got list.*\(tangent,\)"),
+        (lambda x: ad.jvp(torch.sin, (x,), (x, x)), r"structure of `primals`, \(\*,\), got \(\*, \*\)"),
+        (lambda x: ad.jvp(torch.sin, (x,), (x[:2],)), r"`tangents\[0\]` must have the shape \(3,\).*got \(2,\).*vmap"),
+        (lambda x: ad.jvp(torch.sin, (x,), (x.float(),)), r"dtype torch.float64 .* got torch.float32.*\.to\("),
+        (lambda x: ad.jvp(torch.sin, (x,), (1.0,)), r"`tangents\[0\]` must be a tensor, got float"),
+        (lambda x: ad.jvp(lambda p: p["a"], ({"a": x.long()},), ({"a": x},)), r"`primals\[0\]\['a'\]`.*torch.int64"),
+        (lambda x: ad.vjp(torch.sin, x.long()), r"`primals\[0\]` must hold floating-point .*torch.int64"),
+        (lambda x: ad.vjp(torch.pow, x, 2), r"`primals\[1\]` must be a tensor, got int. Close over"),
+        (lambda x: ad.vjp(torch.sin, x)[1](x[:2]), r"`cotangent` must have the shape \(3,\).*got \(2,\)"),
+        (lambda x: ad.vjp(torch.sin, x)[1](x.float()), r"`cotangent` must have the dtype torch.float64"),
+        (lambda x: ad.vjp(torch.sin, x)[1]((x,)), r"`cotangent` must have the structure .*, \*, got \(\*,\)"),
+        (lambda x: ad.hvp(torch.sum, x, x[:2]), r"`v` must have the shape \(3,\).*got \(2,\)"),
+        (lambda x: ad.hvp(torch.sum, x.long(), x), r"`x` must hold floating-point .*torch.int64"),
+        (lambda x: ad.hvp(torch.sin, x, x), r"must be a scalar tensor, got shape \(3,\)"),
+        (lambda x: ad.jacobian(torch.sin, x.long()), r"`x` must hold floating-point .*torch.int64"),
+        (lambda x: ad.jacobian(torch.sin, (x,)), r"`x` must be one tensor, got tuple"),
+        (lambda x: ad.jacobian(torch.sin, x * 1j), r"`x` must be real, got torch.complex128.*view_as_real"),
+        (lambda x: ad.jacobian(lambda x: (x, x), x), r"`f\(x\)` must be one tensor, got tuple"),
+        (lambda x: ad.jacobian(lambda x: x > 0, x), r"`f\(x\)` must hold floating-point .*torch.bool"),
+        (lambda x: ad.jacobian(torch.sin, x, mode="forward"), r"`mode` must be Mode.FORWARD.*got 'forward'"),
+        (lambda x: ad.jacobian(torch.sin, x, chunk_size=0), r"`chunk_size` must be a positive integer .*got 0"),
+        (lambda x: ad.jacobian(lambda x: torch.dropout(x, 0.5, True), x), r"draws random numbers.*Mode.REVERSE"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_to_do(x, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(x)
