@@ -23,6 +23,7 @@ from ude.methods import (
     Midpoint,
     Ralston,
     Tableau,
+    Taylor,
     Tsit5,
     Vern7,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "Status",
     "Steps",
     "Tableau",
+    "Taylor",
     "Term",
     "TorchDiffEq",
     "Trajectories",

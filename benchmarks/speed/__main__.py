@@ -21,8 +21,8 @@ import torch
 
 from benchmarks.speed.measure import table
 
-NAMES = ("startup", "lotka_volterra", "van_der_pol", "replicates", "stlsq", "memory")
-PACKAGES = ("torch", "torchdiffeq", "diffrax", "jax", "pysindy", "scipy")
+NAMES = ("startup", "lotka_volterra", "van_der_pol", "replicates", "stlsq", "memory", "operators", "ode_series")
+PACKAGES = ("torch", "torchdiffeq", "diffrax", "folx", "jax", "pysindy", "scipy")
 
 
 def header() -> str:

@@ -1,22 +1,69 @@
 """Derivatives: every room takes them here and nowhere else."""
 
+from ude.ad.algebra import Algebra, Directions, Product, Symbol, Univariate
 from ude.ad.attach import attach
 from ude.ad.counting import ProductCount, count_products
 from ude.ad.jacobian import Mode, jacobian
+from ude.ad.jet import Jet, jet
 from ude.ad.modes import functional_call, grad, hvp, jvp, vjp, vmap
+from ude.ad.ode_series import mean_square_derivatives, ode_series, total_derivatives
+from ude.ad.operators import (
+    Coordinates,
+    Estimator,
+    Gaussian,
+    OperatorResult,
+    Orthogonal,
+    Rademacher,
+    biharmonic,
+    divergence,
+    generator,
+    laplacian,
+    linear_operator,
+    weighted_laplacian,
+)
 from ude.ad.recompute import checkpoint
+from ude.ad.rules import bilinear, elementwise, linear, register, registered
+from ude.ad.tape import is_tensor
 
 __all__ = [
+    "Algebra",
+    "Coordinates",
+    "Directions",
+    "Estimator",
+    "Gaussian",
+    "Jet",
     "Mode",
+    "OperatorResult",
+    "Orthogonal",
+    "Product",
     "ProductCount",
+    "Rademacher",
+    "Symbol",
+    "Univariate",
     "attach",
+    "biharmonic",
+    "bilinear",
     "checkpoint",
     "count_products",
+    "divergence",
+    "elementwise",
     "functional_call",
+    "generator",
     "grad",
     "hvp",
+    "is_tensor",
     "jacobian",
+    "jet",
     "jvp",
+    "laplacian",
+    "linear",
+    "linear_operator",
+    "mean_square_derivatives",
+    "ode_series",
+    "register",
+    "registered",
+    "total_derivatives",
     "vjp",
     "vmap",
+    "weighted_laplacian",
 ]

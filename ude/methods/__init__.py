@@ -4,6 +4,7 @@ from ude.methods.catalogue import BS3, RK4, Dopri5, Dopri8, Euler, Heun, Midpoin
 from ude.methods.explicit import ExplicitRungeKutta
 from ude.methods.method import Carry, Method, StepResult
 from ude.methods.tableau import Tableau
+from ude.methods.taylor import Taylor
 
 EXPLICIT = (Euler(), Heun(), Midpoint(), Ralston(), BS3(), RK4(), Dopri5(), Tsit5(), Vern7(), Dopri8())
 """One instance of every explicit method, by order."""
@@ -23,6 +24,7 @@ __all__ = [
     "Ralston",
     "StepResult",
     "Tableau",
+    "Taylor",
     "Tsit5",
     "Vern7",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from ude.ad import is_tensor
 from ude.models.equations.printing import to_latex, to_text
 from ude.models.program import compile_program
 
@@ -152,6 +153,6 @@ def _parametrise(expression: Any, values: list[float], symbols: list[Any]) -> sy
 
 
 def _filled(output: Any, shape: torch.Size, like: Tensor) -> Tensor:
-    if not isinstance(output, Tensor):
+    if not is_tensor(output):
         return like.new_full(shape, output)
     return output if output.shape == shape else output.expand(shape)

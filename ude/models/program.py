@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ude.ad import is_tensor
+
 if TYPE_CHECKING:
     import sympy
 
@@ -37,9 +39,9 @@ class Step(NamedTuple):
 
 def _torch_extremum(pairwise: Callable[[Tensor, Tensor], Tensor], bound: str) -> Callable[[Any, Any], Tensor]:
     def extremum(a: Any, b: Any) -> Tensor:
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if is_tensor(a) and is_tensor(b):
             return pairwise(a, b)
-        tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
+        tensor, number = (a, b) if is_tensor(a) else (b, a)
         return tensor.clamp(**{bound: number})
 
     return extremum

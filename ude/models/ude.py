@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ude.ad import jvp
+from ude.ad import is_tensor, jvp
 from ude.models.coordinates import LatentField, LogCoordinates
 from ude.models.parameters import Parameter, Parameters, Values
 from ude.models.term import Term
@@ -205,7 +205,7 @@ class UDE(nn.Module):
         """Give `t` the shape of `y[..., 0]`, and all arrays of K replicates the shape `(K, samples, columns)`."""
         if y.shape[-1:] != (len(self.states),):
             raise ValueError(f"The last axis of `y` must hold the states {self.states}, got shape {tuple(y.shape)}.")
-        if isinstance(t, Tensor) and t.ndim == y.ndim and t.ndim > 0:
+        if is_tensor(t) and t.ndim == y.ndim and t.ndim > 0:
             t = t.squeeze(-1)
         if self.replicates is None:
             return t, y, signal
@@ -214,9 +214,9 @@ class UDE(nn.Module):
                 f"The states of {self.replicates} replicates must have shape ({self.replicates}, *batch, states) or "
                 f"({self.replicates} * groups, states), got {tuple(y.shape)}."
             )
-        if isinstance(t, Tensor) and t.ndim > 0:
+        if is_tensor(t) and t.ndim > 0:
             t = t.expand(y.shape[:-1]).reshape(self.replicates, -1)
-        if isinstance(signal, Tensor):
+        if is_tensor(signal):
             signal = signal.expand(*y.shape[:-1], -1).reshape(self.replicates, -1, signal.shape[-1])
         return t, y.reshape(self.replicates, -1, y.shape[-1]), signal
 
@@ -238,9 +238,7 @@ class UDE(nn.Module):
             return values
         if signal is None:
             raise ValueError(f"The model has the exogenous inputs {self.inputs}: call it as `model(t, y, signal)`.")
-        columns = cast(
-            "Tensor", signal(t if isinstance(t, Tensor) else y.new_tensor(t)) if callable(signal) else signal
-        )
+        columns = cast("Tensor", signal(t if is_tensor(t) else y.new_tensor(t)) if callable(signal) else signal)
         return values | dict(zip(self.inputs, columns.unbind(-1), strict=True))
 
     def _gather(self, names: tuple[str, ...], t: float | Tensor, y: Tensor, values: Mapping[str, Tensor]) -> Tensor:
@@ -303,7 +301,7 @@ def _stacked(rate: Any, y: Tensor) -> Tensor:
 def _filled(part: Any, y: Tensor) -> Tensor:
     """Give one component of the rates the shape of `y[..., 0]`."""
     shape = y.shape[:-1]
-    if not isinstance(part, Tensor):
+    if not is_tensor(part):
         return y.new_full(shape, part)
     return part if part.shape == shape else part.to(y).expand(shape)
 

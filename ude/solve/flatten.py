@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ude._checks import floating
 from ude._typing import FlatField, State, VectorField
+from ude.ad import is_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +104,8 @@ class Layout:
             if spec != self.spec:
                 raise ValueError(f"The vector field must return the structure of `y0`, {self.spec}, got {spec}.")
         for leaf, shape in zip(leaves, self.shapes, strict=True):
-            if not isinstance(leaf, Tensor) or leaf.shape != (*lead, *shape) or leaf.dtype != y.dtype:
-                got = f"{tuple(leaf.shape)}, {leaf.dtype}" if isinstance(leaf, Tensor) else type(leaf).__name__
+            if not is_tensor(leaf) or leaf.shape != (*lead, *shape) or leaf.dtype != y.dtype:
+                got = f"{tuple(leaf.shape)}, {leaf.dtype}" if is_tensor(leaf) else type(leaf).__name__
                 raise ValueError(
                     f"The vector field must return a tensor with the shape and dtype of the state, "
                     f"{(*lead, *shape)}, {y.dtype}, got {got}. A different dtype usually comes from a constant or a "

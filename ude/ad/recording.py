@@ -1,0 +1,21 @@
+"""Is anybody watching? Fused code and code that works in place run only where nobody is."""
+
+from __future__ import annotations
+
+import torch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
+from torch.autograd import forward_ad
+
+
+def is_transformed() -> bool:
+    """Whether a function transform (vmap, jvp, grad, compile) sees the operations that run now."""
+    return (
+        torch.compiler.is_compiling()
+        or _functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def is_recorded() -> bool:
+    """Whether autograd or a function transform sees the operations that run now."""
+    return torch.is_grad_enabled() or is_transformed()
