@@ -243,6 +243,13 @@ def test_a_layer_keeps_what_its_function_was_applied_to_and_nothing_else():
     assert sum(kept.values()) <= 1.1 * (weights + arguments)
 
 
+def test_the_first_layer_of_constant_seeds_is_its_weight():
+    layer, x = torch.nn.Linear(4, 64), torch.randn(32, 4)
+    result = layer(ad.Jet(ad.Directions(4, 2), x, torch.eye(4).unsqueeze(1)))
+    assert result.slots.shape == (4, 1, 64)  # no batch, and no slot of order two
+    torch.testing.assert_close(result.slots.squeeze(1), layer.weight.T)
+
+
 def test_operators_go_through_vmap_and_jvp():
     f, x = network(3), points(4, 3)
     rows = vmap(lambda row: ad.laplacian(f, row).operator)(x)

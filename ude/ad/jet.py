@@ -35,6 +35,8 @@ class Jet(Lifted):
     def __init__(
         self, algebra: Algebra, value: Tensor, slots: Tensor | None = None, origin: Origin | None = None
     ) -> None:
+        if slots is not None:
+            _check_slots(value, slots)
         self.algebra = algebra
         self.value = value
         self.slots = slots
@@ -204,6 +206,18 @@ def check_float(x: Tensor, name: str) -> None:
         raise TypeError(f"Expected a tensor for {name}, got {type(x).__name__}.")
     if not (x.is_floating_point() or x.is_complex()):
         raise TypeError(f"Expected real or complex floats for {name}, got {x.dtype}. Convert it with `.double()`.")
+
+
+def _check_slots(value: Tensor, slots: Tensor) -> None:
+    """Raise unless the slots have the shape of the value, or 1 where they do not vary, behind the slot axis."""
+    shape, expected = slots.shape[1:], value.shape
+    if shape == expected:
+        return
+    if len(shape) != len(expected) or any(a not in (1, b) for a, b in zip(shape, expected, strict=True)):
+        raise ValueError(
+            f"Expected slots of shape (slots, {', '.join(map(str, expected))}), or with axes of length 1 where they do "
+            f"not vary, got {tuple(slots.shape)}."
+        )
 
 
 def _from_coefficients(algebra: Algebra, coefficients: Sequence[Tensor]) -> Jet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -52,7 +53,18 @@ class Algebra:
         self.degrees = (0, *(degree for degree, size in enumerate(self.sizes, 1) for _ in range(size)))
         self.labels = tuple(labels)
         self.structure = tuple(structure)
-        self.products, self.squares, self.transposes = self._plans()
+        products = [(term.out, term.left, term.right, term.scale) for term in self.structure]
+        self.products = self._compiled(products)
+        folded = [(c, a, b, x if a == b else 2 * x) for c, a, b, x in products if a <= b]
+        self.squares = self._compiled(folded)
+        self._transposes: Plans | None = None
+
+    @property
+    def transposes(self) -> Plans:
+        """Products of a jet with a cotangent, by degrees of result, jet and cotangent; made when first asked for."""
+        if self._transposes is None:
+            self._transposes = self._compiled([(b, a, c, scale) for c, a, b, scale in self.structure])
+        return self._transposes
 
     @property
     def dim(self) -> int:
@@ -140,33 +152,18 @@ class Algebra:
             return Unrolled(self, rule, x)
         return Expansion(self, rule, x)
 
-    # Plans
-
-    def _plans(self) -> tuple[Plans, Plans, Plans]:
-        """Compile the structure constants by degrees: products, squares of one jet, transposed products."""
-        offsets = [0] * (self.order + 2)
-        for degree in range(1, self.order + 1):
-            offsets[degree + 1] = offsets[degree] + self.sizes[degree - 1]
-        degrees = self.degrees
-        products: dict[Degrees, list[Term]] = {}
-        squares: dict[Degrees, list[Term]] = {}
-        transposes: dict[Degrees, list[Term]] = {}
-        for out, left, right, scale in self.structure:
-            c, a, b = degrees[out], degrees[left], degrees[right]
-            local = out - 1 - offsets[c], left - 1 - offsets[a], right - 1 - offsets[b]
-            products.setdefault((c, a, b), []).append(Term(*local, scale))
-            transposes.setdefault((b, a, c), []).append(Term(local[2], local[1], local[0], scale))
-            if left <= right:
-                folded = scale if left == right else 2 * scale
-                squares.setdefault((c, a, b), []).append(Term(*local, folded))
-
-        def compiled(terms: dict[Degrees, list[Term]]) -> Plans:
-            return {
-                key: BlockProduct.of(group, *(self.sizes[degree - 1] for degree in key))
-                for key, group in sorted(terms.items())
-            }
-
-        return compiled(products), compiled(squares), compiled(transposes)
+    def _compiled(self, constants: Sequence[tuple[int, int, int, Fraction]]) -> Plans:
+        """Compile products of slots, given as numbers of result, left and right and a factor, by degrees."""
+        starts = [0, *accumulate((1, *self.sizes))]
+        terms: dict[Degrees, list[Term]] = {}
+        for *numbers, scale in constants:
+            degrees = [self.degrees[number] for number in numbers]
+            out, left, right = (n - starts[degree] for n, degree in zip(numbers, degrees, strict=True))
+            terms.setdefault((degrees[0], degrees[1], degrees[2]), []).append(Term(out, left, right, scale))
+        return {
+            key: BlockProduct.of(group, *(self.sizes[degree - 1] for degree in key))
+            for key, group in sorted(terms.items())
+        }
 
 
 _UNROLLED = 100

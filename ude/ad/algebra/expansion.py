@@ -211,16 +211,18 @@ class SecondOrder(Expansion):
 
     def image(self) -> tuple[Tensor, Tensor | None]:
         """Return value and slots of the function of the jet."""
-        value, slope = self.y.primal, as_tensor(self.y[1], self.y.primal)
+        value, slope, bend = self.y.primal, self.y[1], self.y[2]
         slots = value.new_empty((len(self._first) + 1, *value.shape))
-        torch.mul(slope, self._first, out=slots[:-1])
-        highest = slots[-1]
+        directions, highest = slots[:-1], slots[-1]
+        norm = None if bend is None else self._norm(directions)
+        slope = as_tensor(slope, value)
+        torch.mul(slope, self._first, out=directions)
         if self._top is None:
             highest.zero_()
         else:
             torch.mul(slope, self._top[0], out=highest)
-        if self.y[2] is not None:
-            highest.addcmul_(as_tensor(self.y[2], value), self._norm())
+        if norm is not None:
+            highest.addcmul_(as_tensor(bend, value), norm)
         return value, slots
 
     def adjoint(self, bar: Blocks) -> tuple[Tensor | None, Tensor | None]:
@@ -231,25 +233,33 @@ class SecondOrder(Expansion):
         value, (slope, steep, bend) = value_of(self.x), (self.v[k] for k in range(3))
         slope = as_tensor(slope, value)
         slots = value.new_empty((len(self._first) + 1, *value.shape))
-        torch.mul(slope, bar_first, out=slots[:-1])
-        torch.mul(slope, bar_top[0], out=slots[-1])
+        directions, highest = slots[:-1], slots[-1]
         result = torch.zeros_like(value) if bar_value is None else slope * bar_value
+        if bend is not None:
+            result.addcmul_(as_tensor(bend, value) * bar_top[0], self._norm(directions))
         if steep is not None:
-            steep = as_tensor(steep, value)
-            slots[:-1].addcmul_(steep * bar_top, self._weighted)
-            total = inner(self._first, bar_first)
+            total = _sum_of_products(self._first, bar_first, directions)
             if self._top is not None:
                 total.addcmul_(self._top[0], bar_top[0])
-            result.addcmul_(steep, total)
-        if bend is not None:
-            result.addcmul_(as_tensor(bend, value) * bar_top[0], self._norm())
+            result.addcmul_(as_tensor(steep, value), total)
+        torch.mul(slope, bar_first, out=directions)
+        torch.mul(slope, bar_top[0], out=highest)
+        if steep is not None:
+            directions.addcmul_(as_tensor(steep, value) * bar_top, self._weighted)
         return result, slots
 
-    def _norm(self) -> Tensor:
+    def _norm(self, scratch: Tensor) -> Tensor:
         """Return the weighted sum of squares over the directions."""
         if self._square is None:
-            self._square = inner(self._weighted, self._first)
+            self._square = _sum_of_products(self._weighted, self._first, scratch)
         return self._square
+
+
+def _sum_of_products(x: Tensor, y: Tensor, scratch: Tensor) -> Tensor:
+    """Return the sum over the slots; the products are laid out in memory that is to be filled later."""
+    if x.shape == scratch.shape or y.shape == scratch.shape:
+        return torch.mul(x, y, out=scratch).sum(0)
+    return (x * y).sum(0)
 
 
 def _add_scaled(total: list[Tensor | None], factor: Tensor | float, slots: list[Tensor | None] | None) -> None:
