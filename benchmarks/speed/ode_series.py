@@ -12,6 +12,7 @@ import torch
 import torch._functorch.config
 from torch import nn
 
+from benchmarks.speed import jax_peers
 from benchmarks.speed.measure import Row, once, side_by_side
 from ude.ad import ode_series
 
@@ -94,6 +95,8 @@ def case(net, f, y, order, repeats, compile_too):
     for name in forms:
         gap = (gradients[name]() - reference).norm() / reference.norm()
         note[name] = f"{note.get(name, '')} gradients differ by {float(gap):.0e}".strip()
+    for name, (jax_forward, jax_gradient) in jax_peers.series_runs(net, y, order).items():
+        forwards[name], gradients[name], note[name] = jax_forward, jax_gradient, ""
     return side_by_side(forwards, repeats), side_by_side(gradients, repeats), note
 
 
@@ -106,7 +109,7 @@ def rows_for(order, dtype, repeats, compile_too):
     engines = ["eager", "compiled"] if compile_too else ["eager"]
     rows = []
     for what, seconds in (("forward", forward_seconds), ("gradient", gradient_seconds)):
-        for peer in [name for name in ("nested grad", "nested jvp") if name in seconds]:
+        for peer in [name for name in seconds if name not in ("eager", "compiled", "f itself")]:
             rows += [
                 Row(
                     task=f"y^({order}) {what}, {width}, {engine}",

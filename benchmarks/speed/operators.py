@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, hessian, vmap
 
-from benchmarks.speed import folx_peer
+from benchmarks.speed import jax_peers
 from benchmarks.speed.baselines import (
     keep_memory,
     mlp,
@@ -42,7 +42,7 @@ class Case:
     targets: dict[str, float]
     memory: dict[str, float]
     compiled: bool = True
-    folx: str | None = None
+    jax: str = ""
 
 
 def biharmonic(width: int, batch: int, dtype: torch.dtype) -> Case:
@@ -59,7 +59,7 @@ def biharmonic(width: int, batch: int, dtype: torch.dtype) -> Case:
         nested=nested_biharmonics(net, x),
         targets={"collapsed Taylor": 1 / 0.35, "nested": 10.0},
         memory={"collapsed Taylor": 0.6},
-        folx="biharmonic",
+        jax="biharmonic",
     )
 
 
@@ -77,7 +77,7 @@ def laplacian(dimension: int, width: int, batch: int, hidden: int, dtype: torch.
         nested=nested_laplacians(net, x),
         targets={"collapsed Taylor": 1.0, "nested": 1 / 0.45},
         memory={"collapsed Taylor": 0.6, "nested": 0.35},
-        folx="laplacian",
+        jax="laplacian",
     )
 
 
@@ -175,50 +175,45 @@ def measured(case: Case, *, smoke: bool) -> list[Row]:
     for direction, seconds in both(case, runs, repeats).items():
         peers = [name for name in runs if name != "ours"]
         rows += [row(case, f"{width}, eager, {direction}", seconds, name, memory, agree[name]) for name in peers]
+    engines = {"eager": case.ours}
     if case.compiled and not smoke:
-        rows += measured_compiled(case, width, repeats)
-    if case.folx and not smoke:
-        rows += folx_rows(case, width, repeats)
+        torch._dynamo.reset()
+        engines["compiled"] = torch.compile(case.ours, fullgraph=True)
+        rows += measured_compiled(case, engines["compiled"], width, repeats, nested)
+    if case.jax and not smoke:
+        rows += jax_rows(case, engines, width, repeats)
     return rows
 
 
-def measured_compiled(case: Case, width: str, repeats: int) -> list[Row]:
-    runs, seconds_to_compile = {}, {}
-    torch._dynamo.reset()
-    for name in ["ours", *[n for n in case.taylor if n.startswith("collapsed")]]:
-        operator = case.ours if name == "ours" else case.taylor[name]
-        compiled = torch.compile(operator, fullgraph=True)
-        seconds_to_compile[name] = once(backward(case, compiled)) + once(forward(case, compiled))
-        runs[name] = compiled
+def measured_compiled(
+    case: Case, ours: Operator, width: str, repeats: int, nested: Callable[[], Tensor] | None
+) -> list[Row]:
+    """Measure compiled operators, and nested differentiation, which cannot be compiled, as it is."""
+    runs = {"ours": ours}
+    runs |= {name: torch.compile(run, fullgraph=True) for name, run in case.taylor.items() if name.startswith("coll")}
+    seconds_to_compile = once(backward(case, ours)) + once(forward(case, ours))
+    if nested is not None:
+        runs["nested"] = lambda _: nested()
     memory = {name: peak_mib(backward(case, run)) for name, run in runs.items()}
     agree = {name: difference(case, run) for name, run in runs.items()}
-    rows = []
+    note, rows = f"compile {seconds_to_compile:.0f} s once", []
     for direction, seconds in both(case, runs, repeats).items():
-        note = f"compile {seconds_to_compile['ours']:.0f} s once"
-        if len(runs) == 1:
-            rows.append(Row(task=task(case, f"{width}, compiled, {direction}"), ours=seconds["ours"], note=note))
         how = f"{width}, compiled, {direction}"
-        peers = [name for name in runs if name != "ours"]
-        rows += [row(case, how, seconds, name, memory, agree[name], extra=note) for name in peers]
+        for name in [name for name in runs if name != "ours"]:
+            extra = note + ("; nested not compiled" if name == "nested" else "")
+            rows.append(row(case, how, seconds, name, memory, agree[name], extra=extra))
     return rows
 
 
-def folx_rows(case: Case, width: str, repeats: int) -> list[Row]:
-    peers = folx_peer.runs(case.folx, case.net, case.x)
-    if peers is None:
-        return []
+def jax_rows(case: Case, engines: dict[str, Operator], width: str, repeats: int) -> list[Row]:
     rows = []
-    for direction, peer in peers.items():
-        make = forward if direction == "forward" else backward
-        seconds = side_by_side({"ours": make(case, case.ours), "folx": peer}, repeats=repeats)
-        rows.append(
-            Row(
-                task=task(case, f"{width}, eager, {direction}"),
-                ours=seconds["ours"],
-                peer=seconds["folx"],
-                peer_name="folx (jit)" if case.folx == "laplacian" else "nested folx (jit)",
-            )
-        )
+    for name, runs in jax_peers.operator_runs(case.jax, case.net, case.x).items():
+        for direction, make, peer in zip(("forward", "forward and backward"), (forward, backward), runs, strict=True):
+            ours = {engine: make(case, operator) for engine, operator in engines.items()}
+            seconds = side_by_side({**ours, name: peer}, repeats=repeats)
+            for engine in engines:
+                how = f"{width}, {engine}, {direction}"
+                rows.append(Row(task=task(case, how), ours=seconds[engine], peer=seconds[name], peer_name=name))
     return rows
 
 
