@@ -90,7 +90,7 @@ def test_out_is_refused(x):
 
 def test_numpy_is_refused(x):
     for function in (np.sin, np.asarray, lambda x: x.numpy()):
-        with pytest.raises(TypeError, match="NumPy"):
+        with pytest.raises(TypeError, match=r"NumPy|ufuncs"):
             function(x)
 
 

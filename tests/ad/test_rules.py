@@ -86,9 +86,10 @@ def test_power_series_are_those_of_nested_forward_mode(probe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("probe", [p for p in PROBES if not p.heavy], ids=lambda probe: probe.name)
-def test_power_series_of_order_6_are_those_of_nested_forward_mode(probe):
-    compare_power_series(probe, 6)
+@pytest.mark.parametrize("probe", [p for p in PROBES if p.order < 5 and not p.heavy], ids=lambda probe: probe.name)
+def test_power_series_of_order_5_are_those_of_nested_forward_mode(probe):
+    """To more digits than those from values, which go to order 6; this is exponentially slow in the order."""
+    compare_power_series(probe, 5)
 
 
 def compare_power_series(probe, highest):

@@ -6,10 +6,13 @@ which the next layer needs for the gradient of its weights, is computed again on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import FunctionType
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 from torch.nn.functional import linear
 
 from ude.ad.algebra import Algebra
@@ -29,7 +32,25 @@ class Origin(NamedTuple):
     rule: Rule
     value: Tensor
     slots: Tensor
-    kept: list[Expansion]
+    kept: Kept
+
+
+class Kept:
+    """The expansion of a function, from the backward pass of the layer after it; let go of together with the graph."""
+
+    __slots__ = ("expansion",)
+
+    def __init__(self) -> None:
+        self.expansion: Expansion | None = None
+
+    def release(self) -> None:
+        """Break the circles in which the series of an expansion refer to one another."""
+        if self.expansion is not None:
+            self.expansion.release()
+            self.expansion = None
+
+    def __del__(self) -> None:
+        self.release()
 
 
 class Image(NamedTuple):
@@ -51,7 +72,7 @@ def apply(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor | None) -> 
         return Image(y.primal, None, None)
     if not _is_fused(value, slots):
         return Image(*_image(algebra, rule, value, slots), None)
-    origin = Origin(algebra, rule, value, slots, [])
+    origin = Origin(algebra, rule, value, slots, Kept())
     result = cast("tuple[Tensor, Tensor | None]", _Elementwise.apply(algebra, rule, origin.kept, value, slots))
     return Image(*result, origin)
 
@@ -80,8 +101,8 @@ def _image(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor) -> tuple[
 
 class _Elementwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, algebra: Algebra, rule: Rule, kept: list[Expansion], value: Tensor, slots: Tensor) -> Any:
-        ctx.algebra, ctx.rule, ctx.kept = algebra, rule, kept
+    def forward(ctx: Any, algebra: Algebra, rule: Rule, kept: Kept, value: Tensor, slots: Tensor) -> Any:
+        ctx.algebra, ctx.rule, ctx.kept, ctx.constants = algebra, rule, kept, _constants(rule)
         ctx.save_for_backward(value, slots)
         ctx.set_materialize_grads(False)
         return _image(algebra, rule, value, slots)
@@ -91,19 +112,53 @@ class _Elementwise(torch.autograd.Function):
         value, slots = ctx.saved_tensors
         if bars[0] is None and bars[1] is None:
             return None, None, None, None, None
-        expansion = _expanded(ctx, value, slots)
-        ctx.kept.clear()
-        grad_value, grad_slots = expansion.adjoint(ctx.algebra.blocks(*bars))
-        expansion.release()
-        fitted = None if grad_value is None else grad_value.sum_to_size(value.shape)
-        return None, None, None, fitted, _fitted(grad_slots, slots)
+        _check_unchanged(ctx.constants)
+        with torch.set_grad_enabled(torch.is_grad_enabled() or _is_batched(bars)):  # no work in place on batches
+            expansion = _expanded(ctx, value, slots)
+            grad_value, grad_slots = expansion.adjoint(ctx.algebra.blocks(*bars))
+            fitted = None if grad_value is None else grad_value.sum_to_size(value.shape)
+            result = None, None, None, fitted, _fitted(grad_slots, slots)
+        if expansion is ctx.kept.expansion:
+            ctx.kept.release()
+        else:
+            expansion.release()
+        return result
 
 
 def _expanded(ctx: Any, value: Tensor, slots: Tensor) -> Expansion:
     """Return the expansion left by the layer after it; a new one where it is to be differentiated itself."""
-    if ctx.kept and not torch.is_grad_enabled():
-        return ctx.kept[0]
+    if ctx.kept.expansion is not None and not torch.is_grad_enabled():
+        return ctx.kept.expansion
     return ctx.algebra.expansion(ctx.rule, ctx.algebra.blocks(value, slots))
+
+
+def _is_batched(bars: Sequence[Tensor | None]) -> bool:
+    """Whether autograd differentiates for a batch of cotangents at once (`is_grads_batched`)."""
+    return any(bar is not None and _functorch.is_legacy_batchedtensor(bar) for bar in bars)
+
+
+def _constants(rule: Any) -> list[tuple[Tensor, int]]:
+    """Return the tensors that a rule closes over, with their versions: they are used again on the way back."""
+    found, waiting = [], [rule]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Tensor):
+            found.append((one, one._version))
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, FunctionType):
+            waiting += [cell.cell_contents for cell in one.__closure__ or ()]
+    return found
+
+
+def _check_unchanged(constants: Sequence[tuple[Tensor, int]]) -> None:
+    if any(tensor._version != version for tensor, version in constants):
+        raise RuntimeError(
+            "Expected the tensors of a function of a jet as they were, got one that was changed in place between the "
+            "forward and the backward pass."
+        )
 
 
 class _Layer(torch.autograd.Function):
@@ -114,7 +169,7 @@ class _Layer(torch.autograd.Function):
         ctx: Any,
         algebra: Algebra,
         rule: Rule,
-        kept: list[Expansion],
+        kept: Kept,
         argument_value: Tensor,
         argument_slots: Tensor,
         value: Tensor,
@@ -122,7 +177,8 @@ class _Layer(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
     ) -> Any:
-        ctx.algebra, ctx.rule, ctx.kept = algebra, rule, kept
+        ctx.algebra, ctx.rule, ctx.kept, ctx.constants = algebra, rule, kept, _constants(rule)
+        ctx.formats = value.dtype, weight.dtype
         ctx.save_for_backward(argument_value, argument_slots, weight)
         ctx.set_materialize_grads(False)
         return linear(value, weight, bias), linear(slots, weight)
@@ -130,18 +186,26 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *bars: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         argument_value, argument_slots, weight = ctx.saved_tensors
-        needed = ctx.needs_input_grad
+        needed, (value_format, weight_format) = ctx.needs_input_grad, ctx.formats
+        _check_unchanged(ctx.constants)
         grad_weight = None
         if needed[7] and any(bar is not None for bar in bars):
             expansion = _expanded(ctx, argument_value, argument_slots)
-            if not torch.is_grad_enabled():
-                ctx.kept[:] = [expansion]
             pairs = zip(bars, expansion.image(), strict=True)
-            parts = [_rows(bar).mT @ _rows(x).conj() for bar, x in pairs if bar is not None and x is not None]
-            grad_weight = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-        grad_bias = _rows(bars[0]).sum(0) if needed[8] and bars[0] is not None else None
+            parts = [
+                _rows(bar).mT @ _rows(x).to(bar.dtype).conj() for bar, x in pairs if bar is not None and x is not None
+            ]
+            grad_weight = (parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(weight_format)
+            if torch.is_grad_enabled():
+                expansion.release()
+            else:
+                ctx.kept.expansion = expansion
+        grad_bias = _rows(bars[0]).sum(0).to(weight_format) if needed[8] and bars[0] is not None else None
         back = weight.conj()
-        grads = [None if bar is None or not need else bar @ back for bar, need in zip(bars, needed[5:7], strict=True)]
+        grads = [
+            None if bar is None or not need else (bar @ back.to(bar.dtype)).to(value_format)  # autocast changes formats
+            for bar, need in zip(bars, needed[5:7], strict=True)
+        ]
         return None, None, None, None, None, *grads, grad_weight, grad_bias
 
 

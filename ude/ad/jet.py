@@ -30,14 +30,15 @@ class Jet(Lifted):
         ValueError: If slots and value do not fit.
     """
 
-    __slots__ = ("algebra", "origin", "slots", "value")
+    __slots__ = ("algebra", "is_recorded", "origin", "slots", "value")
 
     def __init__(
         self, algebra: Algebra, value: Tensor, slots: Tensor | None = None, origin: Origin | None = None
     ) -> None:
         if slots is not None:
-            _check_slots(value, slots)
+            _check_slots(algebra, value, slots)
         self.algebra = algebra
+        self.is_recorded = torch.is_grad_enabled()
         self.value = value
         self.slots = slots
         self.origin = origin  # what it is a function of, so that a layer can keep that instead
@@ -73,16 +74,20 @@ class Jet(Lifted):
 
     def slot(self, number: int) -> Tensor:
         """Return one slot, numbered from 1, shape `shape`."""
+        if not 1 <= number < self.algebra.dim:
+            raise IndexError(f"Expected a slot number from 1 to {self.algebra.dim - 1}, got {number}.")
         if self.slots is None or number > len(self.slots):
             return torch.zeros_like(self.value)
         return self.slots[number - 1].expand(self.shape)
 
     def elementwise(self, rule: Rule) -> Jet:
         """Apply a function to every number."""
+        _common([self])
         return Jet(self.algebra, *apply(self.algebra, rule, self.value, self.slots))
 
     def layer(self, weight: Tensor, bias: Tensor | None) -> Any:
         """Return x W^T + b, a linear layer."""
+        _common([self])
         if self.slots is None or weight.ndim != 2:
             return super().layer(weight, bias)
         return Jet(self.algebra, *linear_layer(self.value, self.slots, weight, bias, self.origin))
@@ -110,8 +115,13 @@ class Jet(Lifted):
         first, second = cast(Jet, a), cast(Jet, b)
         algebra = _common([first, second])
         product = _along_slots(function)
-        blocks = algebra.multiply(_blocks(first), _blocks(second), product)
+        # Slots that do not vary along an axis must count once for each entry of it.
+        blocks = algebra.multiply(_blocks(first.expanded()), _blocks(second.expanded()), product)
         return Jet(algebra, cast(Tensor, blocks[0]), algebra.join(blocks))
+
+    def expanded(self) -> Jet:
+        """Return the same with slots of the full shape."""
+        return Jet(self.algebra, self.value, None if self.slots is None else self.slots.expand(-1, *self.shape))
 
     # Fast ways for what networks do most
 
@@ -124,22 +134,28 @@ class Jet(Lifted):
 
     def scaled(self, factor: Tensor | complex) -> Jet:
         """Multiply by a tensor without derivatives, or by a number."""
+        _common([self])
         value = self.value * factor
         jet = self.aligned(value.ndim)
         return Jet(self.algebra, value, None if jet.slots is None else jet.slots * factor)
 
     def plus(self, other: Lifted | Tensor | complex, sign: float = 1.0) -> Jet:
         """Add `sign` times a jet, tensor or number."""
+        _common([self])
         if not isinstance(other, Jet):
             value = (
                 torch.add(self.value, other, alpha=sign)
                 if isinstance(other, Tensor)
                 else self.value + sign * cast(complex, other)
             )
-            return Jet(self.algebra, value, self.aligned(value.ndim).slots)
+            slots = self.aligned(value.ndim).slots
+            return Jet(self.algebra, value, None if slots is None else slots.to(value.dtype))
         algebra = _common([self, other])
         value = torch.add(self.value, other.value, alpha=sign)
-        x, y = self.aligned(value.ndim).slots, other.aligned(value.ndim).slots
+        x, y = (
+            None if jet.slots is None else jet.aligned(value.ndim).slots.to(value.dtype)  # pyright: ignore[reportOptionalMemberAccess]
+            for jet in (self, other)
+        )
         if x is None or y is None:
             return Jet(algebra, value, (None if y is None else y * sign) if x is None else x)
         common = min(len(x), len(y))
@@ -152,6 +168,7 @@ class Jet(Lifted):
 
     def mapped(self, function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor] | None = None) -> Jet:
         """Apply an affine function that takes any leading axes for a batch; `derivative` is its linear part."""
+        _common([self])
         slots = None if self.slots is None else (derivative or function)(self.slots)
         return Jet(self.algebra, function(self.value), slots)
 
@@ -208,8 +225,12 @@ def check_float(x: Tensor, name: str) -> None:
         raise TypeError(f"Expected real or complex floats for {name}, got {x.dtype}. Convert it with `.double()`.")
 
 
-def _check_slots(value: Tensor, slots: Tensor) -> None:
+def _check_slots(algebra: Algebra, value: Tensor, slots: Tensor) -> None:
     """Raise unless the slots have the shape of the value, or 1 where they do not vary, behind the slot axis."""
+    if len(slots) not in algebra.prefixes:
+        raise ValueError(
+            f"Expected whole degrees of slots, {' or '.join(map(str, algebra.prefixes))} of them, got {len(slots)}."
+        )
     shape, expected = slots.shape[1:], value.shape
     if shape == expected:
         return
@@ -240,8 +261,14 @@ def _coefficients(algebra: Algebra, leaf: Any) -> list[Any]:
 
 
 def _common(jets: Sequence[Jet]) -> Algebra:
-    """Return the algebra of all of them."""
+    """Return the algebra of all of them; raise where autograd has stopped to look on."""
     algebra = jets[0].algebra
+    if any(jet.is_recorded for jet in jets) and not torch.is_grad_enabled():
+        raise ValueError(
+            "Expected operations that autograd records, got one under `torch.no_grad()`, inside of an "
+            "`autograd.Function` or of a reentrant checkpoint: derivatives by parameters would be lost. Take these out "
+            "of the function, or do all of it under `torch.no_grad()`."
+        )
     for other in jets[1:]:
         if other.algebra is not algebra and other.algebra != algebra:
             raise ValueError(

@@ -25,6 +25,8 @@ class Lifted(ABC):
     value: Tensor
     """The tensor itself."""
 
+    __array_ufunc__ = None  # a NumPy number on the left leaves the operation to us
+
     @property
     @abstractmethod
     def order(self) -> int:

@@ -51,6 +51,7 @@ class Algebra:
         self.order = order
         self.sizes = tuple(sizes)
         self.degrees = (0, *(degree for degree, size in enumerate(self.sizes, 1) for _ in range(size)))
+        self.prefixes = (0, *accumulate(self.sizes))  # how many slots there are up to each degree
         self.labels = tuple(labels)
         self.structure = tuple(structure)
         products = [(term.out, term.left, term.right, term.scale) for term in self.structure]
@@ -154,7 +155,7 @@ class Algebra:
 
     def _compiled(self, constants: Sequence[tuple[int, int, int, Fraction]]) -> Plans:
         """Compile products of slots, given as numbers of result, left and right and a factor, by degrees."""
-        starts = [0, *accumulate((1, *self.sizes))]
+        starts = [0, *(1 + count for count in self.prefixes)]
         terms: dict[Degrees, list[Term]] = {}
         for *numbers, scale in constants:
             degrees = [self.degrees[number] for number in numbers]

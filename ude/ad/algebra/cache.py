@@ -5,10 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 from numbers import Rational
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
+from ude.ad.algebra.base import Algebra
 from ude.ad.algebra.directions import Directions
 from ude.ad.algebra.polynomial import MultiIndex
 from ude.ad.algebra.symbol import Symbol
@@ -83,6 +84,7 @@ class _Store:
 
 
 _STORE = _Store()
+_NAMES: dict[Algebra, str] = {}
 _univariate = lru_cache(maxsize=64)(Univariate)
 _directions = lru_cache(maxsize=64)(Directions)
 
@@ -124,22 +126,22 @@ def _fourth(i: int, j: int, dimension: int) -> MultiIndex:
 
 @torch.compiler.assume_constant_result
 def _univariate_name(order: int) -> str:
-    return _stored(f"univariate {order}", _univariate(order))
+    return _stored(_univariate(order))
 
 
 @torch.compiler.assume_constant_result
 def _directions_name(count: int, order: int, weights: tuple[float, ...] | None, collapsed: bool) -> str:
-    return _stored(
-        f"directions {count} {order} {weights} {collapsed}", _directions(count, order, weights, collapsed=collapsed)
-    )
+    return _stored(_directions(count, order, weights, collapsed=collapsed))
 
 
 @torch.compiler.assume_constant_result
 def _symbol_name(operators: tuple[Terms, ...]) -> str:
-    return _stored(f"symbol {operators}", _symbol(operators))
+    return _stored(_symbol(operators))
 
 
-def _stored(name: str, algebra: Any) -> str:
+def _stored(algebra: Algebra) -> str:
+    """Return the name of an algebra in the store, where it is put if it is new."""
+    name = _NAMES.setdefault(algebra, f"algebra_{len(_NAMES)}")
     if not hasattr(_STORE, name):
         setattr(_STORE, name, algebra)
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -46,6 +47,8 @@ class Directions(Algebra):
         chosen = [1.0] * count if weights is None else [float(w) for w in weights]
         if len(chosen) != count:
             raise ValueError(f"Expected one weight for each of the {count} directions, got {len(chosen)}.")
+        if not all(math.isfinite(weight) for weight in chosen):
+            raise ValueError(f"Expected finite weights, got {chosen}.")
         self.count, self.weights, self.collapsed = count, tuple(chosen), collapsed
         self._is_uniform = set(chosen) == {1.0}
         sizes = [count] * (order - 1) + [1 if collapsed else count]
@@ -62,6 +65,8 @@ class Directions(Algebra):
                 summed = self.collapsed and i + j == order
                 for r in range(self.count):
                     weight = Fraction(self.weights[r]) if summed else Fraction(1)
+                    if not weight:
+                        continue
                     yield StructureConstant(slot(i + j, r), slot(i, r), slot(j, r), weight)
 
     def __repr__(self) -> str:

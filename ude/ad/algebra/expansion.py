@@ -50,7 +50,7 @@ class Expansion:
         """
         slope = self._slope()
         if any(part is not None and part.is_complex() for part in slope):
-            slope = [None if part is None else part.conj() for part in slope]
+            slope = [None if part is None else part.conj().resolve_conj() for part in slope]
         return self._transpose(slope, bar)
 
     def _transpose(self, v: Blocks, bar: Blocks) -> tuple[Tensor | None, Tensor | None]:

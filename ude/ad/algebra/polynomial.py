@@ -24,6 +24,8 @@ def from_multi_indices(terms: Mapping[MultiIndex, float | Rational]) -> Polynomi
     """Return the polynomial with these coefficients; a float is the binary fraction that it stands for."""
     result: Polynomial = {}
     for exponents, coefficient in terms.items():
+        if isinstance(coefficient, float) and not math.isfinite(coefficient):
+            raise ValueError(f"Expected finite coefficients, got {coefficient} for {exponents}.")
         exact = Fraction(coefficient)
         if exact:
             result[tuple(i for i, power in enumerate(exponents) for _ in range(power))] = exact

@@ -20,12 +20,12 @@ from ude.ad.algebra.cache import (
 )
 from ude.ad.algebra.polynomial import MultiIndex
 from ude.ad.jet import Jet
-from ude.ad.operators.estimators import Coordinates, Estimator, Gaussian
-from ude.ad.operators.result import OperatorResult, check_output, check_points
+from ude.ad.operators.estimators import Coordinates, Estimator, Gaussian, spread_of_mean
+from ude.ad.operators.result import OperatorResult, as_jet, check_chunk_size, check_points
 
 Field: TypeAlias = Callable[[Tensor], Tensor]
 Operator: TypeAlias = Mapping[MultiIndex, Any]
-"""Coefficients by multi-index: numbers, tensors that broadcast against `(*batch,)`, or functions of x."""
+"""Coefficients by multi-index: numbers, tensors of shape `(*batch,)`, or functions of x that return such."""
 
 
 def linear_operator(
@@ -63,8 +63,9 @@ def linear_operator(
         tensor([4.])
     """
     check_points(f, x, check_rows=check_rows)
+    check_chunk_size(chunk_size)
     several = not isinstance(operators, Mapping)
-    given = cast("Sequence[Operator]", operators if several else [operators])
+    given = [cast(Operator, operators)] if not several else list(cast("Sequence[Operator]", operators))
     for operator in given:
         for index in operator:
             if len(index) != x.shape[-1]:
@@ -110,6 +111,8 @@ def biharmonic(
     high-order physics-informed neural networks, 2024 (the Gaussian estimator).
     """
     check_points(f, x, check_rows=check_rows)
+    check_chunk_size(chunk_size)
+    spread_of_mean(estimator, x.shape[-1], standard_error=standard_error)
     if isinstance(estimator, Gaussian):
         return _gaussian_biharmonic(f, x, estimator, standard_error, chunk_size)
     if estimator is None:
@@ -143,10 +146,25 @@ def _pieces(operator: Operator, number: int, x: Tensor) -> list[_Piece]:
     for index, coefficient in operator.items():
         value = coefficient(x) if callable(coefficient) else coefficient
         if isinstance(value, Tensor):
-            pieces.append(_Piece(((index, 1),), number, value))
-        else:
+            pieces.append(_Piece(((index, 1),), number, _over_batch(value, index, x)))
+        elif value != 0:
             constant.append((index, value))
     return ([_Piece(tuple(constant), number)] if constant else []) + pieces
+
+
+def _over_batch(coefficient: Tensor, index: MultiIndex, x: Tensor) -> Tensor:
+    """Return a coefficient with the shape of the batch; raise if it has another one."""
+    batch = x.shape[:-1]
+    if coefficient.shape == (*batch, 1):
+        coefficient = coefficient.squeeze(-1)
+    if coefficient.numel() == 1:
+        return coefficient.reshape(()).expand(batch)
+    if coefficient.shape != batch:
+        raise ValueError(
+            f"Expected a coefficient of shape {tuple(batch)} for {index}, one number for each point, got "
+            f"{tuple(coefficient.shape)}."
+        )
+    return coefficient
 
 
 def _evaluate(f: Field, x: Tensor, pieces: Sequence[_Piece], count: int, chunk_size: int | None) -> _Evaluation:
@@ -176,11 +194,7 @@ def _propagate(f: Field, x: Tensor, operators: tuple[Terms, ...]) -> Jet:
         return Jet(directions(1, 1), f(x))
     algebra = symbol(operators)
     seeds = algebra.seeds(x).reshape(-1, *(1,) * (x.ndim - 1), x.shape[-1])
-    result = f(Jet(algebra, x, seeds))  # pyright: ignore[reportArgumentType]
-    if not isinstance(result, Jet):
-        result = Jet(algebra, torch.as_tensor(result))
-    check_output(result.value, x)
-    return result
+    return as_jet(f(Jet(algebra, x, seeds)), algebra, x)  # pyright: ignore[reportArgumentType]
 
 
 def _has_derivatives(operators: tuple[Terms, ...]) -> bool:
@@ -233,18 +247,13 @@ def _gaussian_biharmonic(
     f: Field, x: Tensor, estimator: Gaussian, standard_error: bool, chunk_size: int | None
 ) -> OperatorResult:
     """Return the mean of fourth directional derivatives over three, from collapsed Taylor mode."""
-    if standard_error and estimator.samples < 2:
-        raise ValueError("Expected at least 2 samples for a standard error, got 1.")
     batch = tuple(x.shape[:-1]) if estimator.per_sample else (1,) * (x.ndim - 1)
     probes = estimator.draw(x.shape[-1], batch, x)
     per_pass = len(probes) if chunk_size is None else max(1, (chunk_size - 2) // 3)
     value, sums = x, []
     for part in probes.split(per_pass):
         algebra = directions(len(part), 4, collapsed=not standard_error)
-        result = f(Jet(algebra, x, part))  # pyright: ignore[reportArgumentType]
-        if not isinstance(result, Jet):
-            result = Jet(algebra, torch.as_tensor(result))
-        check_output(result.value, x)
+        result = as_jet(f(Jet(algebra, x, part)), algebra, x)  # pyright: ignore[reportArgumentType]
         value = result.value
         sums.append(result.dense()[3 * len(part) :] * 8.0)  # 4! / 3
     fourth = torch.cat(sums)

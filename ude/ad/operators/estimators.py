@@ -87,7 +87,7 @@ class Gaussian(_Random):
     def draw(self, dimension: int, batch: tuple[int, ...], like: Tensor) -> Tensor:
         """Return normal entries."""
         shape = (self.samples, *batch, dimension)
-        return torch.randn(shape, generator=self.generator, device=like.device, dtype=like.dtype)
+        return _normal(shape, self.generator, like).to(like.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,9 @@ class Orthogonal(_Random):
     def draw(self, dimension: int, batch: tuple[int, ...], like: Tensor) -> Tensor:
         """Return columns of random orthogonal matrices."""
         _check_subset(self.samples, dimension)
-        entries = torch.randn(
-            (*batch, dimension, self.samples), generator=self.generator, device=like.device, dtype=like.dtype
-        )
-        q, r = torch.linalg.qr(entries)
+        q, r = torch.linalg.qr(_normal((*batch, dimension, self.samples), self.generator, like))
         q = q * r.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)  # without these signs the frame is not uniform
-        return q.movedim(-1, 0) * dimension**0.5
+        return (q.movedim(-1, 0) * dimension**0.5).to(like.dtype)
 
     def spread(self, dimension: int) -> float:
         """Return the standard deviation of the mean over that of independent directions."""
@@ -141,11 +138,30 @@ class Coordinates(_Random):
     def draw(self, dimension: int, batch: tuple[int, ...], like: Tensor) -> Tensor:
         """Return scaled unit vectors."""
         rows = math.prod(batch)
+        if rows == 0:
+            return like.new_zeros((self.samples, *batch, dimension))
         subsets = torch.stack([self.subset(dimension, like.device) for _ in range(rows)], dim=1)
         directions = one_hot(subsets, dimension).to(like.dtype) * dimension**0.5
         return directions.reshape(self.samples, *batch, dimension)
 
 
+def _normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Draw real numbers, for complex points too: complex directions have E[v v^T] = 0. At least in single precision."""
+    dtype = torch.promote_types(like.dtype.to_real(), torch.float32)
+    return torch.randn(shape, generator=generator, device=like.device, dtype=dtype)
+
+
 def _check_subset(samples: int, dimension: int) -> None:
     if samples > dimension:
         raise ValueError(f"Expected at most {dimension} samples, one per dimension (then exact), got {samples}.")
+
+
+def spread_of_mean(estimator: Estimator | None, dimension: int, *, standard_error: bool) -> float | None:
+    """Return the factor of the standard error, None if none is asked for; raise if there is none."""
+    if not standard_error:
+        return None
+    if estimator is None:
+        raise ValueError("Expected an estimator together with `standard_error`: the exact operator has no error.")
+    if estimator.samples < 2:
+        raise ValueError(f"Expected at least 2 samples for a standard error, got {estimator.samples}.")
+    return estimator.spread(dimension)

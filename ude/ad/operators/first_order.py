@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ude.ad.algebra.cache import directions as algebra_of
 from ude.ad.jet import Jet
-from ude.ad.operators.estimators import Estimator
-from ude.ad.operators.result import OperatorResult, check_output, check_points
+from ude.ad.operators.estimators import Estimator, spread_of_mean
+from ude.ad.operators.result import OperatorResult, as_jet, check_chunk_size, check_points
 
 
 def divergence(
@@ -46,20 +46,17 @@ def divergence(
         tensor([6.])
     """
     check_points(f, x, check_rows=check_rows)
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"Expected a chunk_size of at least 1, got {chunk_size}.")
+    spread = spread_of_mean(estimator, x.shape[-1], standard_error=standard_error)
     dimension, ones = x.shape[-1], (1,) * (x.ndim - 1)
     if estimator is None:
         directions = torch.eye(dimension, dtype=x.dtype, device=x.device).reshape(-1, *ones, dimension)
     else:
         directions = estimator.draw(dimension, tuple(x.shape[:-1]) if estimator.per_sample else ones, x)
-    size = chunk_size or len(directions)
+    size = check_chunk_size(chunk_size) or len(directions)
     value, parts = x, []
     for part in directions.split(size):
-        result = f(Jet(algebra_of(len(part), 1, collapsed=False), x, part))  # pyright: ignore[reportArgumentType]
-        if not isinstance(result, Jet):
-            result = Jet(algebra_of(len(part), 1, collapsed=False), torch.as_tensor(result))
-        check_output(result.value, x)
+        algebra = algebra_of(len(part), 1, collapsed=False)
+        result = as_jet(f(Jet(algebra, x, part)), algebra, x)  # pyright: ignore[reportArgumentType]
         if result.shape != x.shape:
             raise ValueError(
                 f"Expected a vector field, with values of shape {tuple(x.shape)}, got {tuple(result.shape)}."
@@ -70,5 +67,5 @@ def divergence(
     single = (products * directions).sum(-1)
     if estimator is None:
         return OperatorResult(value=value, operator=single.sum(0), gradient=products.movedim(0, -1))
-    error = single.std(0) * (estimator.spread(dimension) / len(single) ** 0.5) if standard_error else None
+    error = None if spread is None else single.std(0) * (spread / len(single) ** 0.5)
     return OperatorResult(value=value, operator=single.mean(0), standard_error=error)

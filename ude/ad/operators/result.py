@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ude.ad.jet import check_float
+from ude.ad.algebra import Algebra
+from ude.ad.algebra.cache import univariate
+from ude.ad.jet import Jet, check_float
 from ude.ad.recording import is_transformed
 
 
@@ -48,14 +51,25 @@ def check_points(f: Callable[[Tensor], Tensor], x: Tensor, *, check_rows: bool) 
         _check_rows(f, x)
 
 
-def check_output(value: Tensor, x: Tensor) -> None:
-    """Raise unless f returned one result for each row."""
+def as_jet(result: Any, algebra: Algebra, x: Tensor) -> Jet:
+    """Return what f returned as a jet; raise unless it is one tensor with a result for each row."""
+    if not isinstance(result, Jet | Tensor | float | int):
+        raise TypeError(f"Expected f to return one tensor, got {type(result).__name__}. Take one part of it.")
+    jet = result if isinstance(result, Jet) else Jet(algebra, torch.as_tensor(result))
     batch = x.shape[:-1]
-    if value.shape[: len(batch)] != batch:
+    if jet.shape[: len(batch)] != batch:
         raise ValueError(
             f"Expected f to act row by row, from {tuple(x.shape)} to ({', '.join(map(str, (*batch, '...')))}), got a "
-            f"result of shape {tuple(value.shape)}."
+            f"result of shape {tuple(jet.shape)}."
         )
+    return jet
+
+
+def check_chunk_size(chunk_size: int | None) -> int | None:
+    """Return it, or raise unless it is an integer of at least 1 or None."""
+    if chunk_size is None or (isinstance(chunk_size, int) and not isinstance(chunk_size, bool) and chunk_size >= 1):
+        return chunk_size
+    raise ValueError(f"Expected a chunk_size of at least 1, an integer, or None, got {chunk_size!r}.")
 
 
 def _check_rows(f: Callable[[Tensor], Tensor], x: Tensor) -> None:
@@ -64,7 +78,7 @@ def _check_rows(f: Callable[[Tensor], Tensor], x: Tensor) -> None:
         return
     with torch.no_grad():
         together = f(x.detach())
-        check_output(together, x)
+        as_jet(together, univariate(1), x)
         # Another order and other neighbours: a function of single rows notices neither.
         changed = torch.cat([rows[:1], rows[1:].flip(0) + 1.0]).reshape(x.shape)
         alone = f(changed)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ude.ad.algebra.cache import directions
 from ude.ad.jet import Jet
-from ude.ad.operators.estimators import Estimator
-from ude.ad.operators.result import OperatorResult, check_output, check_points
+from ude.ad.operators.estimators import Estimator, spread_of_mean
+from ude.ad.operators.result import OperatorResult, as_jet, check_chunk_size, check_points
 
 Field: TypeAlias = Callable[..., Tensor]
 Coefficient: TypeAlias = "float | Tensor | Callable[..., Tensor]"
@@ -54,7 +54,7 @@ def laplacian(
     check_points(f, x, check_rows=check_rows)
     exact = estimator is None
     result = _Pass(f, (x,), _directions(None, x, estimator), None, chunk_size).run(
-        _spread(standard_error, estimator, x.shape[-1])
+        spread_of_mean(estimator, x.shape[-1], standard_error=standard_error)
     )
     return _result(result, 2.0, directional=False, gradient=exact)
 
@@ -98,12 +98,17 @@ def weighted_laplacian(
     """
     check_points(f, x, check_rows=check_rows)
     columns = _matrix(sigma, (x,), "sigma")
+    if isinstance(weights, Tensor) and weights.requires_grad:
+        raise ValueError(
+            "Expected weights without gradient, got a recorded tensor. Scale the columns of sigma instead."
+        )
     if weights is not None and estimator is not None:
         raise ValueError(
             "Expected weights or an estimator, got both. Scale the columns of sigma instead, for weights >= 0."
         )
     rows = _directions(columns, x, estimator)
-    result = _Pass(f, (x,), rows, None, chunk_size, weights).run(_spread(standard_error, estimator, columns.shape[-1]))
+    spread = spread_of_mean(estimator, columns.shape[-1], standard_error=standard_error)
+    result = _Pass(f, (x,), rows, None, chunk_size, weights).run(spread)
     return _result(result, 2.0, directional=estimator is None, gradient=False)
 
 
@@ -151,7 +156,7 @@ def generator(
     columns = _matrix(0.0 if diffusion is None else diffusion, primals, "diffusion")
     rows = _directions(columns, x, estimator)
     result = _Pass(f, primals, rows, _vector(drift, primals), chunk_size).run(
-        _spread(standard_error, estimator, columns.shape[-1])
+        spread_of_mean(estimator, columns.shape[-1], standard_error=standard_error)
     )
     return _result(result, 1.0, directional=estimator is None, gradient=False)
 
@@ -177,12 +182,10 @@ class _Pass:
         chunk_size: int | None,
         weights: Sequence[float] | None = None,
     ) -> None:
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"Expected a chunk_size of at least 1, got {chunk_size}.")
         if weights is not None and len(weights) != len(directions):
             raise ValueError(f"Expected one weight for each of the {len(directions)} directions, got {len(weights)}.")
         self.f, self.primals, self.directions, self.drift = f, primals, directions, drift
-        self.size = chunk_size or len(directions)
+        self.size = check_chunk_size(chunk_size) or len(directions)
         self.weights = None if weights is None else tuple(float(w) for w in weights)
 
     def run(self, spread: float | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -212,8 +215,6 @@ class _Pass:
 
     def _statistics(self, singles: Tensor, spread: float) -> tuple[Tensor, Tensor]:
         samples = len(singles)
-        if samples < 2:
-            raise ValueError("Expected at least 2 samples for a standard error, got 1.")
         # Each direction carries 1 / samples of the trace; the drift is in all of them and does not scatter.
         error = (singles * samples).std(0) * (spread / samples**0.5)
         return singles.sum(0), error
@@ -226,11 +227,7 @@ class _Pass:
         first_pass = start == 0
         seeds = _seeds(part, self._top(part, collapsed) if first_pass or not collapsed else None, collapsed)
         arguments = [Jet(algebra, t, self._time_seed(len(part), t, collapsed, first_pass)) for t in time]
-        result = self.f(*arguments, Jet(algebra, x, seeds))
-        if not isinstance(result, Jet):
-            result = Jet(algebra, torch.as_tensor(result))
-        check_output(result.value, x)
-        return result
+        return as_jet(self.f(*arguments, Jet(algebra, x, seeds)), algebra, x)
 
     def _top(self, part: Tensor, collapsed: bool) -> Tensor | None:
         if self.drift is None:
@@ -283,14 +280,6 @@ def _directions(columns: Tensor | None, x: Tensor, estimator: Estimator | None) 
     return (columns @ probes.unsqueeze(-1)).squeeze(-1)
 
 
-def _spread(standard_error: bool, estimator: Estimator | None, dimension: int) -> float | None:
-    if not standard_error:
-        return None
-    if estimator is None:
-        raise ValueError("Expected an estimator together with `standard_error`: the exact operator has no error.")
-    return estimator.spread(dimension)
-
-
 def _drawn(estimator: Estimator, dimension: int, x: Tensor) -> Tensor:
     batch = tuple(x.shape[:-1]) if estimator.per_sample else (1,) * (x.ndim - 1)
     return estimator.draw(dimension, batch, x) / estimator.samples**0.5
@@ -301,7 +290,12 @@ def _matrix(sigma: Coefficient, primals: tuple[Tensor, ...], name: str) -> Tenso
     given = sigma(*primals) if callable(sigma) else sigma
     if not isinstance(given, Tensor) or given.ndim == 0:
         return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) * given
-    if given.ndim < 2 or given.shape[-2] != x.shape[-1] or (given.ndim > 2 and given.shape[:-2] != x.shape[:-1]):
+    if (
+        given.ndim < 2
+        or 0 in given.shape[-1:]
+        or given.shape[-2] != x.shape[-1]
+        or (given.ndim > 2 and given.shape[:-2] != x.shape[:-1])
+    ):
         raise ValueError(
             f"Expected {name} of shape ({x.shape[-1]}, R) or {(*x.shape, 'R')} for x of shape {tuple(x.shape)}, "
             f"got {tuple(given.shape)}."

@@ -50,15 +50,26 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
 def power(input: Any, exponent: Any) -> Any:
     """Return a to the power of b."""
     if not is_lifted(input):
-        base = input if isinstance(input, Tensor) else torch.as_tensor(input, dtype=exponent.dtype)
-        return torch.exp(exponent * base.log())
+        dtype = torch.result_type(input, exponent.value)  # before the logarithm, for its digits
+        return torch.exp(exponent * torch.as_tensor(input, dtype=dtype, device=exponent.device).log())
     if is_lifted(exponent) or isinstance(exponent, complex) or _is_parameter(exponent):
         return torch.exp(exponent * torch.log(input))
     if not isinstance(exponent, Tensor):
         return input.elementwise(lambda u: pow_(u, float(exponent)))
-    shape = torch.broadcast_shapes(input.shape, exponent.shape)
-    wide = exponent.to(input.dtype).expand(shape)
-    return input.expand(shape).elementwise(lambda u: special.tensor_power(u, wide))
+    shape, dtype = torch.broadcast_shapes(input.shape, exponent.shape), torch.result_type(input.value, exponent)
+    wide = exponent.to(dtype).expand(shape)
+    return input.to(dtype).expand(shape).elementwise(lambda u: special.tensor_power(u, wide))
+
+
+def float_power(input: Any, exponent: Any) -> Any:
+    """Return a to the power of b in double precision."""
+    return power(_in_double(input), _in_double(exponent))
+
+
+def _in_double(x: Any) -> Any:
+    if not (is_lifted(x) or isinstance(x, Tensor)):
+        return x
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)
 
 
 def _is_parameter(x: Any) -> bool:
@@ -207,9 +218,9 @@ def incomplete_gamma(upper: bool) -> Callable[[Any, Any], Any]:
     def handler(input: Any, other: Any) -> Any:
         if is_lifted(input):
             raise NotImplementedError("Expected derivatives of `gammainc` by its second argument only.")
-        shape = torch.broadcast_shapes(input.shape, other.shape)
-        a = input.to(other.dtype).expand(shape)
-        return other.expand(shape).elementwise(lambda u: special.incomplete_gamma(u, a, upper))
+        shape, dtype = torch.broadcast_shapes(input.shape, other.shape), torch.result_type(input, other.value)
+        a = input.to(dtype).expand(shape)
+        return other.to(dtype).expand(shape).elementwise(lambda u: special.incomplete_gamma(u, a, upper))
 
     return handler
 
@@ -253,7 +264,8 @@ def install() -> None:
     register_names(mul, "mul", "multiply", "__mul__", "__rmul__")
     register_names(div, "div", "divide", "true_divide", "__truediv__", "__div__")
     register_names(reversed_(div), "__rtruediv__", "__rdiv__")
-    register_names(power, "pow", "float_power", "__pow__")
+    register_names(power, "pow", "__pow__")
+    register_names(float_power, "float_power")
     register_names(reversed_(power), "__rpow__")
     register_names(lambda x: x, "__pos__")
     register_names(bilinear(torch.matmul), "__matmul__")

@@ -56,6 +56,8 @@ def logcumsumexp(input: Any, dim: int) -> Any:
 
 def shifted(input: Any, dim: Any) -> tuple[Any, Tensor]:
     """Return numbers less their largest, which is a constant: it cancels wherever this is used."""
+    if not input.value.numel():
+        return input, torch.zeros_like(input.value)
     top = torch.amax(input.value, dim, keepdim=True).detach()
     top = torch.where(top.isfinite(), top, torch.zeros_like(top))
     return input - top, top
@@ -63,6 +65,8 @@ def shifted(input: Any, dim: Any) -> tuple[Any, Tensor]:
 
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     """Return the logarithm of a sum of exponentials."""
+    if not input.value.numel():  # the logarithm of an empty sum is infinite and does not change
+        return input.sum(dim, keepdim) + torch.logsumexp(input.value, dim, keepdim)
     rest = shifted(input, dim)[0]
     return pinned(rest.exp().sum(dim, keepdim).log(), torch.logsumexp(input.value, dim, keepdim))
 
