@@ -174,13 +174,8 @@ def test_calls_the_field_once():
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("activation", [nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softplus, nn.SiLU], ids=lambda a: a.__name__)
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_leaves_no_tensors_to_the_garbage_collector(activation):
-    net, y = mlp(activation=activation), point()[1]
-
-    def once():
-        ad.ode_series(lambda t, y: net(y) / (1 + y * y), 0.0, y, 4).square().mean().backward()
+def survivors(once):
+    """Tensors that a call leaves to the garbage collector."""
 
     def tensors():
         return sum(type(x) is torch.Tensor for x in gc.get_objects())
@@ -191,9 +186,79 @@ def test_leaves_no_tensors_to_the_garbage_collector(activation):
     try:
         before = tensors()
         once()
-        assert tensors() == before
+        return tensors() - before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softplus, nn.SiLU], ids=lambda a: a.__name__)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_leaves_no_tensors_to_the_garbage_collector(activation):
+    net, y = mlp(activation=activation), point()[1]
+
+    def once():
+        ad.ode_series(lambda t, y: net(y) / (1 + y * y), 0.0, y, 4).square().mean().backward()
+
+    assert survivors(once) == 0
+
+
+LEFT = {
+    "a second call": lambda t, y: torch.atan2(y, 1 + y * y),
+    "a list of powers": lambda t, y: torch.lgamma(1 + y * y),
+    "scaled products": lambda t, y: torch.special.i0e(y),
+    "several results": lambda t, y: torch.stack([c * c for c in y.unbind(-1)], -1),
+    "split": lambda t, y: torch.cat([torch.sin(c) for c in y.split([1, 2], -1)], -1),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_leaves_no_tensors_of_any_kind_of_field(name):
+    y = point()[1].requires_grad_()
+
+    def backward():
+        y.grad = None
+        ad.ode_series(LEFT[name], 0.0, y, 4).square().mean().backward()
+
+    assert survivors(lambda: ad.ode_series(LEFT[name], 0.0, y.detach(), 4)) == 0
+    assert survivors(backward) == 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_leaves_no_tensors_of_second_derivatives():
+    net, y = mlp(), point()[1]
+    weight = net[0].weight
+
+    def once():
+        series = ad.ode_series(lambda t, y: net(y), 0.0, y, 4)
+        (gradient,) = torch.autograd.grad(series.square().sum(), weight, create_graph=True)
+        torch.autograd.grad(gradient.square().sum(), weight)
+
+    assert survivors(once) == 0
+
+
+@pytest.mark.parametrize("wrong", ["value", "error"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_leaves_no_tensors_of_a_field_that_fails(wrong):
+    net, y = mlp(), point()[1]
+
+    def f(t, y):
+        result = net(torch.sin(y))
+        return result[..., :2] if wrong == "value" else result @ torch.ones(7, dtype=F64)
+
+    def once():
+        with pytest.raises((ValueError, RuntimeError)):
+            ad.ode_series(f, 0.0, y, 4)
+
+    assert survivors(once) == 0
+
+
+@pytest.mark.parametrize("name", ["lgamma", "digamma", "i0e"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_series_of_functions_leave_no_tensors(name):
+    u = tensor(0.4, 2.5, 3.0)
+    function = getattr(torch.special, name, None) or getattr(torch, name)
+    assert survivors(lambda: ad.jet(function, (u, u, u, u))) == 0
 
 
 # Gradients
@@ -328,6 +393,81 @@ def test_a_complex_field_has_the_gradients_of_autograd():
         return ad.ode_series(lambda t, z: torch.sin(nn.functional.linear(z, weight)) * scale * (z + t), 0.2, z, 3)
 
     assert torch.autograd.gradcheck(series, (z, weight, scale))
+
+
+# Tensors that change between the series and its gradient
+
+
+FROZEN = {
+    "y @ w": (lambda y, w: y @ w, (3, 3)),
+    "y * s": (lambda y, s: y * s, (3,)),
+    "linear": (lambda y, w: nn.functional.linear(y, w), (3, 3)),
+    "conv1d": (lambda y, w: nn.functional.conv1d(y.unsqueeze(-2), w, padding=1).squeeze(-2), (1, 1, 3)),
+    "closure": (lambda y, w: y.roll(1, -1) * torch.softmax(y, -1) / w, (3,)),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize("name", FROZEN)
+def test_refuses_gradients_after_a_constant_was_changed_in_place(name, create_graph):
+    function, shape = FROZEN[name]
+    constant = torch.randn(shape, dtype=F64, generator=torch.Generator().manual_seed(5)) + 2.0
+    y = point()[1].requires_grad_()
+
+    def series():
+        return ad.ode_series(lambda t, y: function(torch.sin(y), constant), 0.0, y, 3).square().sum()
+
+    (expected,) = torch.autograd.grad(series(), y)
+    late = series()
+    (result,) = torch.autograd.grad(late, y, retain_graph=True, create_graph=create_graph)
+    torch.testing.assert_close(result.detach(), expected)
+    constant.mul_(2.0)
+    with pytest.raises(RuntimeError, match=r"version|modified by an inplace operation"):
+        torch.autograd.grad(late, y, create_graph=create_graph)
+
+
+def test_a_constant_that_the_gradient_does_not_need_may_change():
+    shift, y = torch.ones(3, dtype=F64), point()[1].requires_grad_()
+    series = ad.ode_series(lambda t, y: torch.sin(y) + shift, 0.0, y, 3).square().sum()
+    (expected,) = torch.autograd.grad(series, y, retain_graph=True)
+    shift.add_(1.0)
+    assert torch.equal(torch.autograd.grad(series, y, retain_graph=True)[0], expected)
+    with pytest.raises(RuntimeError, match=r"shape \(3,\).*changed in place"):  # all is computed again
+        torch.autograd.grad(series, y, create_graph=True)
+
+
+# Automatic casts
+
+CAST = {
+    "layers": lambda net, y: net(y),
+    "matrices": lambda net, y: y @ torch.tanh(y.mT @ net(y)),
+    "convolution": lambda net, y: nn.functional.conv1d(net(y).unsqueeze(-2), net[0].weight[:1, None], padding=1)[:, 0],
+    "contraction": lambda net, y: torch.einsum("bi,oi->bo", y, net[0].weight[:3] ** 2) * net(y).float(),
+    "frozen": lambda net, y: y @ net[0].weight.detach()[:3].mT,
+}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+@pytest.mark.parametrize("name", CAST)
+def test_gradients_of_a_series_under_autocast(name, inside):
+    net, y = mlp().float(), point()[1].float().requires_grad_()
+    inputs = [y, *net.parameters()] if name != "frozen" else [y]
+
+    def run(*, cast, second=False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            loss = ad.ode_series(lambda t, y: 0.3 * CAST[name](net, y).float() - y, 0.0, y, 3).square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast and inside):
+            first = torch.autograd.grad(loss, inputs, create_graph=second, allow_unused=True)
+            if not second:
+                return first
+            total = sum(g.square().sum() for g in first if g is not None)
+            return torch.autograd.grad(total, inputs, allow_unused=True)
+
+    for second in (False, True):
+        for mine, exact in zip(run(cast=True, second=second), run(cast=False, second=second), strict=True):
+            if exact is not None:
+                assert mine.dtype == torch.float32
+                assert (mine - exact).norm() <= 0.1 * exact.norm() + 1e-6  # bfloat16 has 8 bits
 
 
 # Transforms and the compiler

@@ -28,7 +28,8 @@ def test_converges_at_its_stated_order(order):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_error_estimate_shrinks_at_its_stated_order(order):
-    steps = STEPS[order]
+    # At high order the defect, of one order more, is the larger estimate of long steps.
+    steps = STEPS[order] if order < 10 else (96, 112, 128, 144)
     slope = slope_of([root_mean_square(relative_errors(Taylor(order), n)[1]) for n in steps], steps)
     assert slope == pytest.approx(Taylor(order).error_order, abs=0.15)
 
@@ -132,7 +133,7 @@ def test_agrees_with_scipy_at_the_tolerance(order, rtol):
     assert (steps.error[steps.accepted] <= 1).all()
 
 
-def test_counts_a_pass_for_every_order():
+def test_counts_a_pass_for_every_order_and_one_for_the_end():
     calls = []
 
     def f(t, y):
@@ -141,8 +142,55 @@ def test_counts_a_pass_for_every_order():
 
     solution = ude.solve(ude.ODEProblem(f, numbers(1.0, 0.0), (0.0, 3.0)), Taylor(5))
     attempts = len(solution.steps.t)
-    assert solution.stats.nfe == 2 + 5 * attempts  # two evaluations find the first step
-    assert len(calls) == 2 + attempts
+    assert solution.stats.nfe == 2 + 6 * attempts  # two evaluations find the first step
+    assert len(calls) == 2 + 2 * attempts
+
+
+PIECES = {
+    "jump in time": (lambda t, y: torch.where(t < 1, torch.zeros_like(y), y), math.e),
+    "kink in time": (lambda t, y: torch.relu(t - 1) + 0 * y, 1.5),
+    # y = 1 + 0.3 t up to 1.5, from there y - 1.5 = (exp(3 s) - 1) / 10 with s = 2 - 5 / 3
+    "kink in the state": (lambda t, y: 0.3 + 3 * torch.relu(y - 1.5), 1.5 + (math.e - 1) / 10),
+}
+
+
+@pytest.mark.parametrize("engine", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("order", [3, 4, 8])
+@pytest.mark.parametrize("piece", PIECES)
+def test_sees_a_kink_or_a_jump_that_a_step_goes_over(piece, order, engine):
+    # The series knows one piece of the field; the last term alone gives 2.43 for e and 0.494 for 0.5.
+    f, exact = PIECES[piece]
+    problem = ude.ODEProblem(f, numbers(1.0), (0.0, 2.0))
+    solution = ude.solve(problem, Taylor(order), rtol=1e-8, atol=1e-8, save_at=[2.0], engine=engine)
+    assert solution.ys.item() == pytest.approx(exact, rel=1e-6)  # a jump costs some steps with an error like rtol each
+
+
+@pytest.mark.parametrize("order", [1, 4, 8])
+def test_the_error_estimate_is_the_larger_of_the_last_term_and_the_defect_at_the_end(order):
+    method, t, dt = Taylor(order), numbers(0.0), numbers(0.6)
+    y = numbers(2.0)[:, None]
+    smooth = method.step(lambda t, y: -y, t, dt, y, ())
+    assert smooth.error.item() == pytest.approx(2.0 * (-0.6) ** order / math.factorial(order), rel=1e-14)
+    jump = method.step(lambda t, y: torch.where(t[:, None] < 0.5, 0 * y, 5 * torch.ones_like(y)), t, dt, y, ())
+    assert torch.equal(jump.y1, y)
+    assert jump.error.item() == pytest.approx(0.6 * 5, rel=1e-15)
+
+
+def test_a_smooth_problem_takes_the_steps_that_the_last_term_asks_for():
+    def lotka_volterra(t, y):
+        prey, predator = y.unbind(-1)
+        return torch.stack([1.3 * prey - 0.9 * prey * predator, 0.8 * prey * predator - 1.8 * predator], -1)
+
+    problem = ude.ODEProblem(lotka_volterra, numbers(0.44, 4.6), (0.0, 10.0))
+    for order, steps in ((4, 919), (6, 196), (8, 94), (12, 45)):  # accepted with the last term as the only estimate
+        solution = ude.solve(problem, Taylor(order), rtol=1e-8, atol=1e-8)
+        assert solution.steps.accepted.sum() == pytest.approx(steps, rel=0.1)
+
+
+def test_a_number_that_is_not_finite_at_the_end_is_an_error_that_is_not_finite():
+    step = Taylor(2).step(lambda t, y: y.log(), numbers(0.0), numbers(4.0), numbers(0.5)[:, None], ())
+    assert step.y1 < 0
+    assert step.error.isnan()
 
 
 class Field(nn.Module):
@@ -234,7 +282,7 @@ def test_a_step_holds_all_derivatives_at_its_start():
     torch.testing.assert_close(squares, ad.mean_square_derivatives(series)[1:], rtol=1e-12, atol=1e-12)
 
 
-def test_the_error_in_the_steps_of_a_solution_is_the_last_derivative():
+def test_the_error_in_the_steps_of_a_solution_is_mostly_the_last_derivative():
     field, order, atol = Field(), 4, 1e-6
     y0 = torch.randn(1, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
     solution = ude.solve(ude.ODEProblem(field, y0, (0.0, 2.0)), Taylor(order), rtol=0.0, atol=atol)
@@ -244,4 +292,5 @@ def test_the_error_in_the_steps_of_a_solution_is_the_last_derivative():
     for i in range(len(steps.t)):
         series = ad.ode_series(field, steps.t[i], starts[i], order)
         expected = ad.mean_square_derivatives(series)[order].mean()
-        torch.testing.assert_close(integrand[i], expected, rtol=1e-9, atol=1e-12)
+        # The defect takes the place of components that are near zero.
+        assert expected * (1 - 1e-9) <= integrand[i] <= expected * 1.05

@@ -46,12 +46,17 @@ class Layer(Node):
         """Return what the cotangents are multiplied with."""
         return [] if self.weight_number is None else [self.operands[0].series]
 
+    def reread(self) -> Sequence[Any]:
+        """Return the weight."""
+        return (self.weight,) if self.weight_number is None else ()
+
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         r"""Add $\bar y_k W$ to $\bar x_k$, $\bar y_k^T x_k$ to $\bar W$ and $\bar y_0$ to $\bar b$."""
         bar = bars.coefficients[self.place][k]
         if bar is None:
             return
         weight = chosen(self.weight, self.weight_number, bars.values)
+        bar = bar.to(weight.dtype)  # another one under autocast
         bars.add(self.operands[0], k, torch.matmul(bar, adjoint(weight)))
         if k == 0 and self.bias_number is not None:
             bars.add_captured(self.bias_number, bar)
@@ -116,7 +121,7 @@ class Linear(Node):
         self.arguments, self.numbers = tuple(arguments), tuple(numbers)
         self.first: Any = None
         self.hidden: dict[int, Tensor] = {}
-        self.parts: tuple[Part, ...] = ()
+        self.parts: tuple[int, ...] = ()  # places of the results, if there are several
         self.outputs: tuple[Tensor, ...] = ()
         self.leaves: list[Tensor] = []
 
@@ -147,10 +152,15 @@ class Linear(Node):
         """Return what the cotangents are multiplied with."""
         return [operand.series for operand in self.operands] if self.hidden else []
 
+    def forget(self) -> None:
+        """Let go of the coefficients."""
+        super().forget()
+        self.first = None
+
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         r"""Add what autograd makes of $\bar y_k$."""
-        ends = self.parts or (self,)
-        rows = [bars.coefficients[end.place][k] if k < end.count else None for end in ends]
+        ends = [bars.coefficients[place] for place in self.parts or (self.place,)]
+        rows = [end[k] if k < len(end) else None for end in ends]
         used = [i for i, row in enumerate(rows) if row is not None and self.outputs[i].requires_grad]
         if not used:
             return
@@ -175,7 +185,7 @@ class Linear(Node):
                     leaves[i] = leaves[i] if x is None else full(x, argument.shape, leaves[i]).detach()
                 leaves[i].requires_grad_(self.leaves[i].requires_grad)
             weights = [tensor.detach().requires_grad_() for tensor in bars.values]
-            with self._substituted(weights):
+            with self._substituted(weights), bars.autocast():
                 result = (self.derivative if k else self.function)(*leaves)
         outputs = list(tensors_of(result))
         places = [
@@ -265,7 +275,9 @@ class Bilinear(Node):
         for j in range(k + 1):
             x, y = kept[0][j], kept[1][k - j]
             if x is not None and y is not None:
-                left, right = self.transposed(full(x, a.shape, bar).to(a.dtype), full(y, b.shape, bar).to(b.dtype), bar)
+                factors = full(x, a.shape, bar).to(a.dtype), full(y, b.shape, bar).to(b.dtype)
+                with bars.autocast():
+                    left, right = self.transposed(*factors, bar)
                 bars.add(a, j, left)
                 bars.add(b, k - j, right)
 
@@ -289,7 +301,7 @@ class Matmul(Bilinear):
 
     def transposed(self, x: Tensor, y: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return $\bar z\, y^H$ and $x^H \bar z$."""
-        return bar @ y.mH, x.mH @ bar
+        return bar.to(y.dtype) @ y.mH, x.mH @ bar.to(x.dtype)  # they differ under autocast
 
 
 class Substituted(TorchFunctionMode):

@@ -7,7 +7,7 @@ transpose of a complex map is its adjoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -29,12 +29,13 @@ class Cotangents:
     Args:
         counts: Number of coefficients of each node.
         values: The tensors closed over.
+        autocast: Makes the state of autocast in which functions are to be evaluated again.
     """
 
-    __slots__ = ("captured", "coefficients", "is_own", "values")
+    __slots__ = ("autocast", "captured", "coefficients", "is_own", "values")
 
-    def __init__(self, counts: Sequence[int], values: Sequence[Tensor]) -> None:
-        self.values = values
+    def __init__(self, counts: Sequence[int], values: Sequence[Tensor], autocast: Callable[[], Any]) -> None:
+        self.values, self.autocast = values, autocast
         self.coefficients: list[list[Tensor | None]] = [[None] * count for count in counts]
         self.captured: list[Tensor | None] = [None] * len(values)
         self.is_own = [False] * len(values)  # no other name for the memory
@@ -101,6 +102,14 @@ class Node:
         """Return the series that `pull` needs."""
         return []
 
+    def reread(self) -> Sequence[Any]:
+        """Return the tensors without a gradient that `pull` reads again."""
+        return ()
+
+    def forget(self) -> None:
+        """Let go of the coefficients."""
+        self.series.forget()
+
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         """Add what coefficient k contributes to the cotangents of the operands."""
 
@@ -150,6 +159,11 @@ class Elementwise(Node):
     def kept(self) -> list[Series]:
         """Return what the cotangents are multiplied with."""
         return [self.slope]
+
+    def forget(self) -> None:
+        """Let go of the coefficients."""
+        super().forget()
+        self.slope.forget()
 
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         r"""Add $\sum_{m \geq k} v_{m-k}\, \bar y_m$ to $\bar u_k$."""
@@ -208,6 +222,10 @@ class Scaled(Node):
     def kept(self) -> list[Series]:
         """Return what the cotangents are multiplied with."""
         return [] if self.number is None else [self.operands[0].series]
+
+    def reread(self) -> Sequence[Any]:
+        """Return the factor."""
+        return (self.factor,) if self.number is None else ()
 
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         r"""Add $s\, \bar y_k$ to $\bar x_k$ and $\sum x_k \bar y_k$ to $\bar s$."""

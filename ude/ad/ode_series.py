@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +21,7 @@ from torch.utils import _pytree as pytree
 from ude._typing import State, VectorField
 from ude.ad.jet import check_float
 from ude.ad.lifted import Lifted
-from ude.ad.linear_nodes import Linear
-from ude.ad.nodes import Captured, Constant, Cotangents, Elementwise, Node, Root
+from ude.ad.nodes import Captured, Constant, Cotangents, Node, Root
 from ude.ad.recording import is_transformed
 from ude.ad.series import Coefficient, Series, given
 from ude.ad.tape import Tape, Traced
@@ -34,7 +34,10 @@ def ode_series(f: VectorField, t: Tensor | float, y: State, order: int) -> State
 
     One call of `f` and K products with each of its weight matrices, $O(K^2)$ products of numbers for each function in
     it. The reverse mode of the result is a sweep of the same cost, with the gradient of each weight matrix as one
-    product; under `torch.func`, `torch.compile` and for higher derivatives it is that of the single operations.
+    product; under `torch.func`, `torch.compile` and for higher derivatives it is that of the single operations. So it
+    is, after a second call of `f`, if `f` holds functions that compute with values outside the table of rules, such as
+    `atan2` and `linalg.inv`. Weights and other tensors that `f` reads must not change in place before the reverse mode,
+    which raises a `RuntimeError` if they did; under autocast it runs in the formats of the weights.
     Numbers that are not finite pass into the result as they do in `f`.
 
     Args:
@@ -131,21 +134,38 @@ def _solve(g: Callable[..., Any] | None, f: VectorField, t: Tensor | float, y: S
     check_float(t, "`t`")
     inputs = (t, *leaves)
     if torch.is_grad_enabled() and not is_transformed():
-        plan, result_spec = _plan(g, f, inputs, spec, order, analytic=True)
-        if not plan.tape.is_recorded:
+        series = _analytic(g, f, inputs, spec, order)
+        if series is not None:
+            return series
+    tape = Tape(order if g is not None else order - 1, analytic=False)
+    try:
+        plan, result_spec = _plan(tape, g, f, inputs, spec, order)
+        return pytree.tree_unflatten(plan.sweep(), result_spec)
+    finally:
+        tape.forget()
+
+
+def _analytic(
+    g: Callable[..., Any] | None, f: VectorField, inputs: tuple[Tensor, ...], spec: Any, order: int
+) -> Any | None:
+    """Compute the series with its own reverse mode; None if a gradient might get lost."""
+    tape = Tape(order if g is not None else order - 1, analytic=True)
+    try:
+        plan, result_spec = _plan(tape, g, f, inputs, spec, order)
+        if not tape.is_recorded:
             raise ValueError(
                 "Expected a vector field that autograd may record from end to end, got one that uses `torch.no_grad`, "
                 "whose meaning for higher derivatives is not defined. Use `.detach()` on what is to be constant, or "
                 "call this function under `torch.no_grad` too."
             )
-        if plan.tape.is_sound():
-            captured = plan.tape.captured
-            if captured or any(x.requires_grad for x in inputs):
-                return pytree.tree_unflatten(list(_Solution.apply(plan, *inputs, *captured)), result_spec)
-            with torch.no_grad():
-                return pytree.tree_unflatten(plan.run(), result_spec)
-    plan, result_spec = _plan(g, f, inputs, spec, order, analytic=False)
-    return pytree.tree_unflatten(plan.run(), result_spec)
+        if not tape.is_sound():
+            return None
+        if tape.captured or any(x.requires_grad for x in inputs):
+            return pytree.tree_unflatten(list(_Solution.apply(plan, *inputs, *tape.captured)), result_spec)
+        with torch.no_grad():
+            return pytree.tree_unflatten(plan.sweep(), result_spec)
+    finally:
+        tape.forget()
 
 
 class _Plan(NamedTuple):
@@ -170,12 +190,6 @@ class _Plan(NamedTuple):
         """The nodes that matter, in order."""
         return [node for node in self.tape.nodes if node.count]
 
-    def run(self) -> list[Tensor]:
-        """Compute the coefficients and forget all others."""
-        series = self.sweep()
-        self.forget()
-        return series
-
     def sweep(self) -> list[Tensor]:
         """Compute all coefficients, one order after the other, and return those asked for."""
         used = self.used
@@ -185,17 +199,6 @@ class _Plan(NamedTuple):
                     node.series[k]
         return [_stacked(node.series, node, self.order) for node in self.results]
 
-    def forget(self) -> None:
-        """Let go of the coefficients."""
-        if torch.compiler.is_compiling():
-            return
-        for node in self.tape.nodes:
-            node.series.forget()
-            if isinstance(node, Elementwise):
-                node.slope.forget()
-            if isinstance(node, Linear):
-                node.first = None
-
     def replay(self, inputs: Sequence[Tensor], captured: Captured) -> list[Tensor]:
         """Compute the results at other values of everything, by the plain rules."""
         series: list[Series] = [given([])] * len(self.tape.nodes)
@@ -203,20 +206,25 @@ class _Plan(NamedTuple):
         used = [node for node in self.used if not isinstance(node, Root)]
         for node in used:
             series[node.place] = node.build([series[operand.place] for operand in node.operands], captured)
-        for k in range(self.order + 1):
-            for node in used:
-                if k < node.count:
-                    series[node.place][k]
-        return [_stacked(series[node.place], node, self.order) for node in self.results]
+        try:
+            for k in range(self.order + 1):
+                for node in used:
+                    if k < node.count:
+                        series[node.place][k]
+            return [_stacked(series[node.place], node, self.order) for node in self.results]
+        finally:
+            if not torch.compiler.is_compiling():
+                for one in series:
+                    one.forget()
+            self.tape.forget()  # the series of the slopes are new ones too
 
 
 def _plan(
-    g: Callable[..., Any] | None, f: VectorField, inputs: Sequence[Tensor], spec: Any, order: int, *, analytic: bool
+    tape: Tape, g: Callable[..., Any] | None, f: VectorField, inputs: Sequence[Tensor], spec: Any, order: int
 ) -> tuple[_Plan, Any]:
     """Call the field, and the other function, once and record what they do."""
-    tape = Tape(order if g is not None else order - 1, analytic=analytic)
     slopes: list[Node] = []
-    values = [x.detach() for x in inputs] if analytic else list(inputs)
+    values = [x.detach() for x in inputs] if tape.analytic else list(inputs)
     steps = [lambda k, i=i: slopes[i].series[k] for i in range(len(values) - 1)]
     series: list[Series] = [given([])] * len(values)
     roots = [tape.root(value, one) for value, one in zip(values, series, strict=True)]
@@ -318,8 +326,8 @@ class _Solution(torch.autograd.Function):
                     if isinstance(coefficient, Tensor):
                         saved.append(coefficient)
                         row[k] = _SAVED
-        plan.forget()
         ctx.plan, ctx.layout, ctx.inputs = plan, layout, len(plan.inputs)
+        ctx.autocast = _autocast_now(tensors[0].device.type)
         ctx.save_for_backward(*tensors, *saved)
         ctx.set_materialize_grads(False)
         return tuple(results)
@@ -330,21 +338,38 @@ class _Solution(torch.autograd.Function):
         count = len(plan.inputs) + len(plan.tape.captured)
         kept = ctx.saved_tensors
         tensors, saved = kept[:count], iter(kept[count:])
+        plan.tape.check_unchanged(replayed=torch.is_grad_enabled())
         if torch.is_grad_enabled():
-            return None, *_differentiable_pullback(plan, tensors, bars)
+            with ctx.autocast():
+                return None, *_differentiable_pullback(plan, tensors, bars)
         layout = [
             (node, [[next(saved) if x is _SAVED else x for x in row] for row in rows]) for node, rows in ctx.layout
         ]
-        return None, *_pullback(plan, tensors, layout, bars)
+        with _without_autocast(tensors[0].device.type):  # the nodes see to the formats
+            return None, *_pullback(plan, tensors, layout, bars, ctx.autocast)
+
+
+def _autocast_now(device: str) -> Callable[[], Any]:
+    """Return what makes the state of autocast as it is now."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return lambda: torch.autocast(device, dtype, enabled, cache_enabled=False)
+
+
+def _without_autocast(device: str) -> Any:
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 _SAVED = object()
 """Stands for a tensor that autograd keeps."""
 
 
-def _pullback(plan: _Plan, tensors: Sequence[Tensor], layout: Any, results: Sequence[Tensor | None]) -> list[Any]:
+def _pullback(
+    plan: _Plan, tensors: Sequence[Tensor], layout: Any, results: Sequence[Tensor | None], autocast: Callable[[], Any]
+) -> list[Any]:
     """Return the cotangents of inputs and captured tensors: a sweep from the highest order to the lowest."""
-    bars = Cotangents([node.count for node in plan.tape.nodes], tensors[len(plan.inputs) :])
+    bars = Cotangents([node.count for node in plan.tape.nodes], tensors[len(plan.inputs) :], autocast)
     for node, result in zip(plan.results, results, strict=True):
         if result is not None:
             for k, bar in enumerate(result.unbind(0)):

@@ -14,6 +14,7 @@ Reference: A. Griewank and A. Walther, Evaluating Derivatives, 2nd edition, 2008
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FunctionType
 from typing import TypeAlias
 
@@ -53,14 +54,16 @@ class Series:
         Series that define each other refer to one another in circles, which Python would free only now and then.
         """
         waiting: list[object] = [self]
+        seen: set[int] = set()
         while waiting:
             one = waiting.pop()
             if isinstance(one, Series) and one._step is not _forgotten:
-                waiting += [one._step, *getattr(one, "_factors", ())]
+                waiting.append(one._step)
                 one._step = _forgotten
                 one._known.clear()
-            elif isinstance(one, FunctionType):
-                waiting += [cell.cell_contents for cell in one.__closure__ or ()]
+            elif isinstance(one, FunctionType | list | tuple) and id(one) not in seen:
+                seen.add(id(one))
+                waiting += one if isinstance(one, list | tuple) else _enclosed(one)
 
     @property
     def primal(self) -> Tensor:
@@ -101,6 +104,15 @@ def _forgotten(k: int) -> Coefficient:
     raise RuntimeError(f"Coefficient {k} was asked for after its series was given up.")
 
 
+def _enclosed(function: FunctionType) -> list[object]:
+    """Return what a function closes over, as far as it is there yet."""
+    found: list[object] = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):
+            found.append(cell.cell_contents)
+    return found
+
+
 def given(coefficients: Sequence[Coefficient]) -> Series:
     """Return the series with these coefficients, zero after the last."""
     return Series(lambda k: coefficients[k] if k < len(coefficients) else None)
@@ -126,22 +138,22 @@ class Product(Series):
     __slots__ = ("_factors", "_offset", "_scale")
 
     def __init__(self, a: Series, b: Series, scale: float = 1.0, offset: float = 0.0) -> None:
-        super().__init__(self._coefficient)
+        super().__init__(lambda k: _convolution(a, b, k, scale, offset))  # a method would refer to itself in a circle
         self._factors, self._scale, self._offset = (a, b), scale, offset
-
-    def _coefficient(self, k: int) -> Coefficient:
-        a, b = self._factors
-        if a is b:  # by symmetry half of the products
-            terms = [(2.0 * self._scale, a[j], a[k - j]) for j in range((k + 1) // 2)]
-            if k % 2 == 0:
-                terms.append((self._scale, a[k // 2], a[k // 2]))
-        else:
-            terms = [(self._scale, a[j], b[k - j]) for j in range(k + 1)]
-        return accumulate(terms, self._offset if k == 0 else 0.0)
 
     def transformed(self, scale: float, offset: float) -> Product:
         """Return `scale` times this plus `offset`."""
         return Product(*self._factors, scale * self._scale, scale * self._offset + offset)
+
+
+def _convolution(a: Series, b: Series, k: int, scale: float, offset: float) -> Coefficient:
+    if a is b:  # by symmetry half of the products
+        terms = [(2.0 * scale, a[j], a[k - j]) for j in range((k + 1) // 2)]
+        if k % 2 == 0:
+            terms.append((scale, a[k // 2], a[k // 2]))
+    else:
+        terms = [(scale, a[j], b[k - j]) for j in range(k + 1)]
+    return accumulate(terms, offset if k == 0 else 0.0)
 
 
 def integrate(primal: Tensor, u: Series, slope: Series) -> Series:

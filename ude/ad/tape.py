@@ -34,7 +34,9 @@ class Tape:
         analytic: Prepare for the transpose.
     """
 
-    __slots__ = ("_exposed", "_numbers", "_sound", "_stops", "analytic", "captured", "is_recorded", "nodes", "order")
+    __slots__ = (
+        "_exposed", "_numbers", "_sound", "_stops", "_versions", "analytic", "captured", "is_recorded", "nodes", "order"
+    )  # fmt: skip
 
     def __init__(self, order: int, *, analytic: bool) -> None:
         self.order = order
@@ -45,6 +47,7 @@ class Tape:
         self._numbers: dict[int, int] = {}
         self._stops: dict[Any, Tensor] = {}
         self._exposed: dict[int, Tensor] = {}
+        self._versions: dict[int, tuple[Tensor, int]] = {}
         self._sound = True
 
     def root(self, value: Tensor, series: Series) -> Traced:
@@ -76,11 +79,11 @@ class Tape:
         if isinstance(result, Tensor):
             return self._enter(node, result)
         self._enter(node, tensors_of(result)[0])
-        parts = [Part(node, i) for i in range(len(tensors_of(result)))]
-        node.parts = tuple(parts)
         leaves, spec = pytree.tree_flatten(result)
-        assert len(leaves) == len(parts)  # functions return tensors or sequences of tensors
-        return pytree.tree_unflatten([self.add(part) for part in parts], spec)
+        assert len(leaves) == len(tensors_of(result))  # functions return tensors or sequences of tensors
+        parts = [self.add(Part(node, i)) for i in range(len(leaves))]
+        node.parts = tuple(part.node.place for part in parts)
+        return pytree.tree_unflatten(parts, spec)
 
     def _enter(self, node: Node, value: Tensor) -> Traced:
         node.place, node.shape, node.dtype, node.count = len(self.nodes), value.shape, value.dtype, 0
@@ -91,7 +94,10 @@ class Tape:
 
     def capture(self, value: Any) -> int | None:
         """Return the number of a tensor from outside, None if it needs no gradient."""
-        if not self.analytic or not isinstance(value, Tensor) or not value.requires_grad:
+        if not self.analytic or not isinstance(value, Tensor):
+            return None
+        if not value.requires_grad:
+            self._watch(value)
             return None
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self.captured)
@@ -99,13 +105,43 @@ class Tape:
         return self._numbers[id(value)]
 
     def notice(self, arguments: Sequence[Any]) -> None:
-        """Remember tensors from outside at which a search of autograd's graph can stop."""
+        """Remember tensors from outside: where a search of autograd's graph can stop, and what must not change."""
         for argument in arguments:
             if isinstance(argument, Tensor):
                 if argument.requires_grad and argument.grad_fn is not None:
                     self._stops[argument.grad_fn, argument.output_nr] = argument
+                elif not argument.requires_grad:
+                    self._watch(argument)
             elif isinstance(argument, list | tuple):
                 self.notice(argument)
+
+    def _watch(self, value: Tensor) -> None:
+        if self.analytic and not value.is_inference():  # tensors of the inference mode count no versions
+            self._versions.setdefault(id(value), (value, value._version))
+
+    def check_unchanged(self, *, replayed: bool) -> None:
+        """Raise if a tensor without a gradient, which autograd does not keep for us, was changed since it was used.
+
+        Args:
+            replayed: Everything is read again, not only what the nodes' transposes need.
+        """
+        used = [node for node in self.nodes if node.count]
+        # What a function closes over is not known, only what all functions were called with.
+        closed = any(type(node) is Bilinear or (isinstance(node, Linear) and node.hidden) for node in used)
+        needed = None if replayed or closed else {id(value) for node in used for value in node.reread()}
+        for key, (value, version) in self._versions.items():
+            if value._version != version and (needed is None or key in needed):
+                raise RuntimeError(
+                    f"Expected the tensors of the vector field as they were when the series was computed, got one of "
+                    f"shape {tuple(value.shape)} and {value.dtype} that was changed in place since: it is at version "
+                    f"{value._version} instead of {version}. Call `backward` before the change, or change a copy."
+                )
+
+    def forget(self) -> None:
+        """Let go of the coefficients; series that define each other refer to one another in circles."""
+        if not torch.compiler.is_compiling():
+            for node in self.nodes:
+                node.forget()
 
     def expose(self, node: Node) -> Tensor:
         """Return the value of a node for use outside the table of rules.
@@ -322,6 +358,8 @@ def _linear(function: TensorFunction, derivative: TensorFunction | None, operand
 def _layer(_: TensorFunction, x: Any, weight: Any, bias: Any = None) -> Traced | None:
     if not isinstance(x, Traced) or isinstance(weight, Lifted) or isinstance(bias, Lifted) or weight.ndim != 2:
         return None
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        return None  # torch refuses to mix number formats
     tape = x.tape
     return tape.add(Layer(x.node, weight, bias, (tape.capture(weight), tape.capture(bias))))
 
