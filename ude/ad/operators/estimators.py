@@ -8,7 +8,6 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 
 @runtime_checkable
@@ -141,7 +140,8 @@ class Coordinates(_Random):
         if rows == 0:
             return like.new_zeros((self.samples, *batch, dimension))
         subsets = torch.stack([self.subset(dimension, like.device) for _ in range(rows)], dim=1)
-        directions = one_hot(subsets, dimension).to(like.dtype) * dimension**0.5
+        directions = like.new_zeros((self.samples, rows, dimension))
+        directions.scatter_(-1, subsets.unsqueeze(-1), dimension**0.5)
         return directions.reshape(self.samples, *batch, dimension)
 
 
