@@ -284,6 +284,16 @@ def test_compiled_operators_and_their_gradients_equal_the_eager_ones(name):
         torch.testing.assert_close(eager, fused, **CLOSE)
 
 
+@pytest.mark.slow
+def test_a_compiled_operator_takes_batches_of_other_sizes():
+    f = network(3)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda y: ad.laplacian(f, y).operator, fullgraph=True)
+    for rows in (5, 7, 4):
+        x = points(rows, 3)
+        torch.testing.assert_close(compiled(x), ad.laplacian(f, x).operator, **CLOSE)
+
+
 def test_single_precision_stays_single_precision():
     f, x = network(3).float(), torch.randn(4, 3)
     result = ad.biharmonic(f, x)
