@@ -179,6 +179,36 @@ def test_a_number_to_the_power_of_a_jet_keeps_the_digits_of_the_jet():
     torch.testing.assert_close(slope, 2.0**x * np.log(2.0), rtol=1e-15, atol=0)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [lambda y, c: y * c, lambda y, c: y / c, lambda y, c: c / y, lambda y, c: c - y, lambda y, c: 1.0 / (y * c)],
+    ids=["times", "over", "under", "minus", "both"],
+)
+def test_single_numbers_of_two_formats_keep_the_digits_of_the_wider_one(f):
+    # A slot has one axis more than its value, so that torch's promotion alone would leave it in single precision.
+    c, x = torch.tensor(1 / 3, dtype=DOUBLE), torch.tensor(0.3)
+    value, slope = ad.jet(lambda y: f(y, c), (x, torch.tensor(1.0)))
+    exact, exact_slope = torch.func.jvp(lambda y: f(y, c), (x.double(),), (torch.tensor(1.0, dtype=DOUBLE),))
+    torch.testing.assert_close(value, exact, rtol=1e-15, atol=0)
+    torch.testing.assert_close(slope, exact_slope, rtol=1e-14, atol=0)
+
+
+def test_a_rule_may_refer_to_itself(x):
+    def rule(u, turns=2):
+        return rule(u, turns - 1) if turns else (u * u, u * 2.0)
+
+    square = ad.elementwise(rule)
+    x = x.requires_grad_()
+    operator = ad.laplacian(lambda y: square(y).sum(-1), x).operator
+    torch.testing.assert_close(operator, torch.full((4,), 6.0, dtype=DOUBLE))
+
+
+def test_jets_are_trees_of_anything(x):
+    jet = ad.Jet(ad.Univariate(1), x, x[None])
+    names = torch.utils._pytree.tree_map(lambda leaf: str(leaf.ndim), jet)
+    assert (names.value, names.slots) == ("2", "3")
+
+
 def test_slots_take_the_format_that_a_sum_takes():
     x = torch.tensor([0.3, 0.4])
     _, slope = ad.jet(lambda y: (y + 1j).imag + (y + 1j).real, (x, x))

@@ -7,7 +7,7 @@ which the next layer needs for the gradient of its weights, is computed again on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -139,9 +139,13 @@ def _is_batched(bars: Sequence[Tensor | None]) -> bool:
 
 def _constants(rule: Any) -> list[tuple[Tensor, int]]:
     """Return the tensors that a rule closes over, with their versions: they are used again on the way back."""
-    found, waiting = [], [rule]
+    found: list[tuple[Tensor, int]] = []
+    waiting, seen = [rule], set()
     while waiting:
         one = waiting.pop()
+        if id(one) in seen:  # functions may refer to themselves
+            continue
+        seen.add(id(one))
         if isinstance(one, Tensor):
             found.append((one, one._version))
         elif isinstance(one, list | tuple):
@@ -149,8 +153,12 @@ def _constants(rule: Any) -> list[tuple[Tensor, int]]:
         elif isinstance(one, dict):
             waiting += one.values()
         elif isinstance(one, FunctionType):
-            waiting += [cell.cell_contents for cell in one.__closure__ or ()]
+            waiting += [cell.cell_contents for cell in one.__closure__ or () if cell != _EMPTY]
     return found
+
+
+_EMPTY = CellType()
+"""A variable that a function closes over and that has no value yet."""
 
 
 def _check_unchanged(constants: Sequence[tuple[Tensor, int]]) -> None:

@@ -136,8 +136,9 @@ class Jet(Lifted):
         """Multiply by a tensor without derivatives, or by a number."""
         _common([self])
         value = self.value * factor
-        jet = self.aligned(value.ndim)
-        return Jet(self.algebra, value, None if jet.slots is None else jet.slots * factor)
+        slots = self.aligned(value.ndim).slots
+        # A number format of the factor counts for less against slots, which have one axis more than the value.
+        return Jet(self.algebra, value, None if slots is None else slots.to(value.dtype) * factor)
 
     def plus(self, other: Lifted | Tensor | complex, sign: float = 1.0) -> Jet:
         """Add `sign` times a jet, tensor or number."""
@@ -169,8 +170,11 @@ class Jet(Lifted):
     def mapped(self, function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor] | None = None) -> Jet:
         """Apply an affine function that takes any leading axes for a batch; `derivative` is its linear part."""
         _common([self])
-        slots = None if self.slots is None else (derivative or function)(self.slots)
-        return Jet(self.algebra, function(self.value), slots)
+        value, slots = function(self.value), self.slots
+        if slots is not None:
+            wide = torch.promote_types(value.dtype, slots.dtype)
+            slots = (derivative or function)(slots.to(wide)).to(value.dtype)
+        return Jet(self.algebra, value, slots)
 
     def aligned(self, ndim: int) -> Jet:
         """Return the same with axes of length 1 put in front, as broadcasting to `ndim` axes does."""
@@ -313,7 +317,10 @@ def _flatten(jet: Jet) -> tuple[list[Any], Any]:
 
 
 def _unflatten(children: Any, algebra: Any) -> Jet:
-    return Jet(algebra, *children)
+    result = object.__new__(Jet)  # without checks: what is put into a tree need not be tensors
+    result.algebra, result.origin, result.is_recorded = algebra, None, torch.is_grad_enabled()
+    result.value, result.slots = children
+    return result
 
 
 pytree.register_pytree_node(Jet, _flatten, _unflatten)

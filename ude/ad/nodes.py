@@ -7,6 +7,7 @@ transpose of a complex map is its adjoint.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -67,7 +68,7 @@ class Cotangents:
         self.is_own[number] = True
 
 
-class Node:
+class Node(ABC):
     """A result in a computation.
 
     Attributes:
@@ -94,9 +95,9 @@ class Node:
     def __init__(self, *operands: Node) -> None:
         self.operands = operands
 
+    @abstractmethod
     def build(self, operands: Sequence[Series], captured: Captured) -> Series:
         """Return the series of the result from those of the operands."""
-        raise NotImplementedError  # every kind says so
 
     def kept(self) -> list[Series]:
         """Return the series that `pull` needs."""
@@ -110,7 +111,7 @@ class Node:
         """Let go of the coefficients."""
         self.series.forget()
 
-    def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
+    def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:  # noqa: B027  # what has no operands adds nothing
         """Add what coefficient k contributes to the cotangents of the operands."""
 
 
@@ -118,6 +119,10 @@ class Root(Node):
     """What the computation starts from: the time and the state."""
 
     __slots__ = ()
+
+    def build(self, operands: Sequence[Series], captured: Captured) -> Series:
+        """Return the series that it was given."""
+        return self.series
 
 
 class Constant(Node):

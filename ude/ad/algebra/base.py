@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate
@@ -25,7 +26,7 @@ class StructureConstant(NamedTuple):
     scale: Fraction
 
 
-class Algebra:
+class Algebra(ABC):
     r"""A commutative algebra $\mathbb{R} \oplus \mathfrak{m}$, $\mathfrak{m}^{K+1} = 0$, by its structure constants.
 
     A jet with values in it is a value (the slot of the unit) and `dim - 1` further slots, ordered by degree. Slots of
@@ -87,9 +88,9 @@ class Algebra:
         sizes = " + ".join(map(str, self.slots_per_degree))
         return f"order {self.order}, {self.dim} slots ({sizes})"
 
+    @abstractmethod
     def _key(self) -> Any:
         """What makes two algebras of the same class equal."""
-        raise NotImplementedError  # every algebra says so
 
     # Slots and blocks
 

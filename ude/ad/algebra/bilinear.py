@@ -192,7 +192,7 @@ class BlockProduct:
         forms = self.constants.get(key) if keep else None
         if forms is None:
             forms = y.new_tensor(self.forms)
-            if keep:
+            if keep and type(forms) is Tensor and not forms.is_inference():
                 self.constants[key] = forms
         return torch.mm(forms, y.reshape(len(y), -1)).reshape(-1, *y.shape[1:])
 

@@ -41,6 +41,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is not None:
         return torch.div(value_of(input), value_of(other), rounding_mode=rounding_mode)
     if is_lifted(other):
+        above = value_of(input)
+        if isinstance(above, Tensor) and above.dtype != other.dtype:
+            other = other.to((above / other.value).dtype)  # before the reciprocal, for its digits
         return mul(input, other.reciprocal())
     if not isinstance(other, Tensor):
         return input.mapped(lambda x: x / other)
