@@ -37,6 +37,23 @@ def once(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+STRETCH = 0.02
+"""Seconds for which a short run is repeated before it is another one's turn."""
+
+
+def stretch(run: Callable[[], object]) -> float:
+    """Mean seconds of a run repeated for a while, after one that warms the caches again."""
+    seconds = once(run)
+    if seconds > STRETCH:
+        return seconds
+    count = 0
+    start = time.perf_counter()
+    while (passed := time.perf_counter() - start) < STRETCH:
+        run()
+        count += 1
+    return passed / count
+
+
 def side_by_side(runs: dict[str, Callable[[], object]], repeats: int = 9, warm_up: int = 2) -> dict[str, float]:
     """Median seconds of each run, taken in turns so that a noisy moment hits all of them alike."""
     for run in runs.values():
@@ -48,7 +65,7 @@ def side_by_side(runs: dict[str, Callable[[], object]], repeats: int = 9, warm_u
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):
             for name, run in runs.items():
-                seconds[name].append(once(run))
+                seconds[name].append(stretch(run))
     finally:
         gc.enable()
     return {name: statistics.median(values) for name, values in seconds.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import CellType, FunctionType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from ude.ad.algebra import Algebra
 from ude.ad.algebra.expansion import Expansion
 from ude.ad.recording import is_transformed
 from ude.ad.series import Rule, constant
+
+Constants: TypeAlias = "Sequence[tuple[Tensor, int]]"
+"""Tensors that a rule closes over, with their versions."""
 
 
 class Origin(NamedTuple):
@@ -36,11 +39,16 @@ class Origin(NamedTuple):
 
 
 class Kept:
-    """The expansion of a function, from the backward pass of the layer after it; let go of together with the graph."""
+    """The expansion of a function, from the backward pass of the layer after it; let go of together with the graph.
 
-    __slots__ = ("expansion",)
+    Args:
+        constants: What the function closes over.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("constants", "expansion")
+
+    def __init__(self, constants: Constants) -> None:
+        self.constants = constants
         self.expansion: Expansion | None = None
 
     def release(self) -> None:
@@ -72,7 +80,7 @@ def apply(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor | None) -> 
         return Image(y.primal, None, None)
     if not _is_fused(value, slots):
         return Image(*_image(algebra, rule, value, slots), None)
-    origin = Origin(algebra, rule, value, slots, Kept())
+    origin = Origin(algebra, rule, value, slots, Kept(_constants(rule)))
     result = cast("tuple[Tensor, Tensor | None]", _Elementwise.apply(algebra, rule, origin.kept, value, slots))
     return Image(*result, origin)
 
@@ -93,7 +101,7 @@ def _is_fused(*tensors: Tensor) -> bool:
 
 
 def _image(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor | None]:
-    expansion = algebra.expansion(rule, algebra.blocks(value, slots))
+    expansion = algebra.expansion(rule, value, slots)
     result = expansion.image()
     expansion.release()
     return result
@@ -102,7 +110,7 @@ def _image(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor) -> tuple[
 class _Elementwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, algebra: Algebra, rule: Rule, kept: Kept, value: Tensor, slots: Tensor) -> Any:
-        ctx.algebra, ctx.rule, ctx.kept, ctx.constants = algebra, rule, kept, _constants(rule)
+        ctx.algebra, ctx.rule, ctx.kept = algebra, rule, kept
         ctx.save_for_backward(value, slots)
         ctx.set_materialize_grads(False)
         return _image(algebra, rule, value, slots)
@@ -112,12 +120,13 @@ class _Elementwise(torch.autograd.Function):
         value, slots = ctx.saved_tensors
         if bars[0] is None and bars[1] is None:
             return None, None, None, None, None
-        _check_unchanged(ctx.constants)
+        _check_unchanged(ctx.kept.constants)
         with torch.set_grad_enabled(torch.is_grad_enabled() or _is_batched(bars)):  # no work in place on batches
             expansion = _expanded(ctx, value, slots)
-            grad_value, grad_slots = expansion.adjoint(ctx.algebra.blocks(*bars))
-            fitted = None if grad_value is None else grad_value.sum_to_size(value.shape)
-            result = None, None, None, fitted, _fitted(grad_slots, slots)
+            grad_value, grad_slots = expansion.adjoint(*bars)
+            if grad_value is not None and grad_value.shape != value.shape:
+                grad_value = grad_value.sum_to_size(value.shape)
+            result = None, None, None, grad_value, _fitted(grad_slots, slots)
         if expansion is ctx.kept.expansion:
             ctx.kept.release()
         else:
@@ -129,7 +138,7 @@ def _expanded(ctx: Any, value: Tensor, slots: Tensor) -> Expansion:
     """Return the expansion left by the layer after it; a new one where it is to be differentiated itself."""
     if ctx.kept.expansion is not None and not torch.is_grad_enabled():
         return ctx.kept.expansion
-    return ctx.algebra.expansion(ctx.rule, ctx.algebra.blocks(value, slots))
+    return ctx.algebra.expansion(ctx.rule, value, slots)
 
 
 def _is_batched(bars: Sequence[Tensor | None]) -> bool:
@@ -137,8 +146,10 @@ def _is_batched(bars: Sequence[Tensor | None]) -> bool:
     return any(bar is not None and _functorch.is_legacy_batchedtensor(bar) for bar in bars)
 
 
-def _constants(rule: Any) -> list[tuple[Tensor, int]]:
+def _constants(rule: Any) -> Constants:
     """Return the tensors that a rule closes over, with their versions: they are used again on the way back."""
+    if isinstance(rule, FunctionType) and rule.__closure__ is None:
+        return ()
     found: list[tuple[Tensor, int]] = []
     waiting, seen = [rule], set()
     while waiting:
@@ -161,7 +172,7 @@ _EMPTY = CellType()
 """A variable that a function closes over and that has no value yet."""
 
 
-def _check_unchanged(constants: Sequence[tuple[Tensor, int]]) -> None:
+def _check_unchanged(constants: Constants) -> None:
     if any(tensor._version != version for tensor, version in constants):
         raise RuntimeError(
             "Expected the tensors of a function of a jet as they were, got one that was changed in place between the "
@@ -185,7 +196,7 @@ class _Layer(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
     ) -> Any:
-        ctx.algebra, ctx.rule, ctx.kept, ctx.constants = algebra, rule, kept, _constants(rule)
+        ctx.algebra, ctx.rule, ctx.kept = algebra, rule, kept
         ctx.formats = value.dtype, weight.dtype
         ctx.save_for_backward(argument_value, argument_slots, weight)
         ctx.set_materialize_grads(False)
@@ -195,7 +206,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, *bars: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         argument_value, argument_slots, weight = ctx.saved_tensors
         needed, (value_format, weight_format) = ctx.needs_input_grad, ctx.formats
-        _check_unchanged(ctx.constants)
+        _check_unchanged(ctx.kept.constants)
         grad_weight = None
         if needed[7] and any(bar is not None for bar in bars):
             expansion = _expanded(ctx, argument_value, argument_slots)
@@ -225,6 +236,9 @@ def _fitted(bar: Tensor | None, slots: Tensor) -> Tensor:
     """Return a cotangent with as many slots as the argument has, summed where they were broadcast."""
     if bar is None:
         return torch.zeros_like(slots)
-    if len(bar) < len(slots):
-        bar = torch.cat([bar, bar.new_zeros((len(slots) - len(bar), *bar.shape[1:]))])
-    return bar[: len(slots)].sum_to_size(slots.shape)
+    if bar.shape == slots.shape:
+        return bar
+    missing = slots.shape[0] - bar.shape[0]
+    if missing > 0:
+        bar = torch.cat([bar, bar.new_zeros((missing, *bar.shape[1:]))])
+    return bar[: slots.shape[0]].sum_to_size(slots.shape)

@@ -231,7 +231,7 @@ def check_float(x: Tensor, name: str) -> None:
 
 def _check_slots(algebra: Algebra, value: Tensor, slots: Tensor) -> None:
     """Raise unless the slots have the shape of the value, or 1 where they do not vary, behind the slot axis."""
-    if len(slots) not in algebra.prefixes:
+    if slots.shape[0] not in algebra.prefixes:
         raise ValueError(
             f"Expected whole degrees of slots, {' or '.join(map(str, algebra.prefixes))} of them, got {len(slots)}."
         )

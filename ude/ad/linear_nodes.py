@@ -152,11 +152,6 @@ class Linear(Node):
         """Return what the cotangents are multiplied with."""
         return [operand.series for operand in self.operands] if self.hidden else []
 
-    def forget(self) -> None:
-        """Let go of the coefficients."""
-        super().forget()
-        self.first = None
-
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         r"""Add what autograd makes of $\bar y_k$."""
         ends = [bars.coefficients[place] for place in self.parts or (self.place,)]

@@ -107,10 +107,6 @@ class Node(ABC):
         """Return the tensors without a gradient that `pull` reads again."""
         return ()
 
-    def forget(self) -> None:
-        """Let go of the coefficients."""
-        self.series.forget()
-
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:  # noqa: B027  # what has no operands adds nothing
         """Add what coefficient k contributes to the cotangents of the operands."""
 
@@ -164,11 +160,6 @@ class Elementwise(Node):
     def kept(self) -> list[Series]:
         """Return what the cotangents are multiplied with."""
         return [self.slope]
-
-    def forget(self) -> None:
-        """Let go of the coefficients."""
-        super().forget()
-        self.slope.forget()
 
     def pull(self, k: int, bars: Cotangents, kept: Kept) -> None:
         r"""Add $\sum_{m \geq k} v_{m-k}\, \bar y_m$ to $\bar u_k$."""

@@ -23,7 +23,7 @@ from ude.ad.jet import check_float
 from ude.ad.lifted import Lifted
 from ude.ad.nodes import Captured, Constant, Cotangents, Node, Root
 from ude.ad.recording import is_transformed
-from ude.ad.series import Coefficient, Series, given
+from ude.ad.series import Coefficient, Pool, Series, given
 from ude.ad.tape import Tape, Traced
 
 
@@ -139,7 +139,8 @@ def _solve(g: Callable[..., Any] | None, f: VectorField, t: Tensor | float, y: S
             return series
     tape = Tape(order if g is not None else order - 1, analytic=False)
     try:
-        plan, result_spec = _plan(tape, g, f, inputs, spec, order)
+        with tape.pool:
+            plan, result_spec = _plan(tape, g, f, inputs, spec, order)
         return pytree.tree_unflatten(plan.sweep(), result_spec)
     finally:
         tape.forget()
@@ -151,7 +152,8 @@ def _analytic(
     """Compute the series with its own reverse mode; None if a gradient might get lost."""
     tape = Tape(order if g is not None else order - 1, analytic=True)
     try:
-        plan, result_spec = _plan(tape, g, f, inputs, spec, order)
+        with tape.pool:
+            plan, result_spec = _plan(tape, g, f, inputs, spec, order)
         if not tape.is_recorded:
             raise ValueError(
                 "Expected a vector field that autograd may record from end to end, got one that uses `torch.no_grad`, "
@@ -201,11 +203,13 @@ class _Plan(NamedTuple):
 
     def replay(self, inputs: Sequence[Tensor], captured: Captured) -> list[Tensor]:
         """Compute the results at other values of everything, by the plain rules."""
-        series: list[Series] = [given([])] * len(self.tape.nodes)
-        _start(self.inputs, inputs, [lambda k, p=slope.place: series[p][k] for slope in self.slopes], series)
         used = [node for node in self.used if not isinstance(node, Root)]
-        for node in used:
-            series[node.place] = node.build([series[operand.place] for operand in node.operands], captured)
+        pool = Pool()
+        with pool:
+            series: list[Series] = [given([])] * len(self.tape.nodes)
+            _start(self.inputs, inputs, [lambda k, p=slope.place: series[p][k] for slope in self.slopes], series)
+            for node in used:
+                series[node.place] = node.build([series[operand.place] for operand in node.operands], captured)
         try:
             for k in range(self.order + 1):
                 for node in used:
@@ -213,10 +217,7 @@ class _Plan(NamedTuple):
                         series[node.place][k]
             return [_stacked(series[node.place], node, self.order) for node in self.results]
         finally:
-            if not torch.compiler.is_compiling():
-                for one in series:
-                    one.forget()
-            self.tape.forget()  # the series of the slopes are new ones too
+            pool.forget()
 
 
 def _plan(

@@ -13,10 +13,9 @@ Reference: A. Griewank and A. Walther, Evaluating Derivatives, 2nd edition, 2008
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from types import FunctionType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -42,28 +41,20 @@ class Series:
     def __init__(self, step: Callable[[int], Coefficient]) -> None:
         self._step = step
         self._known: list[Coefficient] = []
+        made = _HERE.made
+        if made is not None:
+            made.append(self)
 
     def __getitem__(self, k: int) -> Coefficient:
-        while len(self._known) <= k:
-            self._known.append(self._step(len(self._known)))
-        return self._known[k]
+        known = self._known
+        while len(known) <= k:
+            known.append(self._step(len(known)))
+        return known[k]
 
     def forget(self) -> None:
-        """Let go of all coefficients, and of those of every series that they came from.
-
-        Series that define each other refer to one another in circles, which Python would free only now and then.
-        """
-        waiting: list[object] = [self]
-        seen: set[int] = set()
-        while waiting:
-            one = waiting.pop()
-            if isinstance(one, Series) and one._step is not _forgotten:
-                waiting.append(one._step)
-                one._step = _forgotten
-                one._known.clear()
-            elif isinstance(one, FunctionType | list | tuple) and id(one) not in seen:
-                seen.add(id(one))
-                waiting += one if isinstance(one, list | tuple) else _enclosed(one)
+        """Let go of all coefficients, and of what they came from."""
+        self._step = _forgotten
+        self._known.clear()
 
     @property
     def primal(self) -> Tensor:
@@ -104,18 +95,47 @@ def _forgotten(k: int) -> Coefficient:
     raise RuntimeError(f"Coefficient {k} was asked for after its series was given up.")
 
 
-def _enclosed(function: FunctionType) -> list[object]:
-    """Return what a function closes over, as far as it is there yet."""
-    found: list[object] = []
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):
-            found.append(cell.cell_contents)
-    return found
+class Pool:
+    """The series made in a stretch of code, to let go of together.
+
+    Series that define each other refer to one another in circles, which Python would free only now and then.
+    """
+
+    __slots__ = ("_made", "_outer")
+
+    def __init__(self) -> None:
+        self._made: list[Series] = []
+
+    def __enter__(self) -> None:
+        self._outer, _HERE.made = _HERE.made, self._made
+
+    def __exit__(self, *_: object) -> None:
+        _HERE.made = self._outer
+
+    def forget(self) -> None:
+        """Let go of all of them."""
+        for series in self._made:
+            series.forget()
+        self._made.clear()
+
+
+class _Here(threading.local):
+    made: list[Series] | None = None
+    """Where series are noted that are made in this thread now."""
+
+
+_HERE = _Here()
 
 
 def given(coefficients: Sequence[Coefficient]) -> Series:
     """Return the series with these coefficients, zero after the last."""
-    return Series(lambda k: coefficients[k] if k < len(coefficients) else None)
+    series = Series(_nothing)
+    series._known += coefficients
+    return series
+
+
+def _nothing(k: int) -> Coefficient:
+    return None
 
 
 class Point(Series):
@@ -124,12 +144,8 @@ class Point(Series):
     __slots__ = ()
 
     def __init__(self, at: Tensor) -> None:
-        super().__init__(lambda k: (at, 1.0)[k] if k < 2 else None)
-
-
-def expand(rule: Rule, at: Tensor) -> tuple[Series, Series]:
-    r"""Return the Taylor series of $g$ and $g'$ around a point, coefficient n being $g^{(n)} / n!$."""
-    return rule(Point(at))
+        super().__init__(_nothing)
+        self._known += (at, 1.0)
 
 
 class Product(Series):
@@ -245,18 +261,27 @@ def accumulate(terms: Sequence[tuple[float, Coefficient, Coefficient]], offset: 
         if a is None or b is None or scale == 0.0:
             continue
         if isinstance(a, Tensor) and isinstance(b, Tensor):
-            if total is None and scale == 1.0:
-                total, is_own = a * b, in_place
-            elif is_own and isinstance(total, Tensor) and total.shape == a.shape == b.shape:
+            if not isinstance(total, Tensor):
+                total, is_own = _scaled_product(a, b, scale, total or 0.0, in_place=in_place), in_place
+            elif is_own and total.shape == a.shape == b.shape:
                 total.addcmul_(a, b, value=scale)
             else:
-                start = total if isinstance(total, Tensor) else a.new_full((), total or 0.0)
-                total, is_own = torch.addcmul(start, a, b, value=scale), in_place
+                total, is_own = torch.addcmul(total, a, b, value=scale), in_place
         else:
             factor, rest = (a, b) if isinstance(b, Tensor) else (b, a)
             assert not isinstance(factor, Tensor)  # that was the case before
             total, is_own = _plus_scaled(total, rest, scale * factor), False
     return total
+
+
+def _scaled_product(a: Tensor, b: Tensor, scale: float, offset: float, *, in_place: bool) -> Tensor:
+    product = a * b
+    if not in_place:
+        product = product if scale == 1.0 else product * scale
+        return product if offset == 0.0 else product + offset
+    if scale != 1.0:
+        product.mul_(number(scale, product))
+    return product if offset == 0.0 else product.add_(number(offset, product))
 
 
 def _plus_scaled(total: Coefficient, rest: Tensor | float, scale: float) -> Coefficient:
@@ -282,7 +307,30 @@ def plus(a: Coefficient, b: Coefficient) -> Coefficient:
 
 
 def _scaled(a: Tensor | float, scale: float) -> Tensor | float:
-    return a if scale == 1.0 else a * scale
+    if scale == 1.0:
+        return a
+    return a * number(scale, a) if isinstance(a, Tensor) and not is_recorded() else a * scale
+
+
+def number(value: float, like: Tensor) -> Tensor | float:
+    """Return a number in the form that torch multiplies fastest by: a tensor made once; not for recorded ones."""
+    key = value, like.dtype, like.device
+    found = _NUMBERS.get(key)
+    if found is not None:
+        return found
+    # Half precision would round it, and tensors made under a mode of torch are no plain ones.
+    if like.dtype not in _FULL_FORMATS or type(like) is not Tensor or len(_NUMBERS) >= _MAX_NUMBERS:
+        return value
+    with torch.inference_mode(False):
+        made = torch.tensor(value, dtype=like.dtype, device=like.device)
+    if type(made) is Tensor:
+        _NUMBERS[key] = made
+    return made
+
+
+_NUMBERS: dict[Any, Tensor] = {}
+_MAX_NUMBERS = 4096
+_FULL_FORMATS = {torch.float32, torch.float64, torch.complex64, torch.complex128}
 
 
 def _shift(a: Coefficient, offset: float) -> Coefficient:

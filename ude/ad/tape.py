@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from ude.ad.lifted import Lifted, TensorFunction, as_in_eager
 from ude.ad.linear_nodes import Bilinear, Layer, Linear, Matmul, Part, Reshaped, tensors_of
 from ude.ad.nodes import Constant, Elementwise, Node, Pinned, Root, Scaled, Shifted, Sum, Times
-from ude.ad.series import Rule, Series
+from ude.ad.series import Pool, Rule, Series
 
 MAX_SEARCH = 1000
 """Nodes of autograd's graph that are searched for the tensors that a function closes over."""
@@ -35,13 +35,15 @@ class Tape:
     """
 
     __slots__ = (
-        "_exposed", "_numbers", "_sound", "_stops", "_versions", "analytic", "captured", "is_recorded", "nodes", "order"
+        "_exposed", "_numbers", "_sound", "_stops", "_versions",
+        "analytic", "captured", "is_recorded", "nodes", "order", "pool",
     )  # fmt: skip
 
     def __init__(self, order: int, *, analytic: bool) -> None:
         self.order = order
         self.analytic = analytic
         self.nodes: list[Node] = []
+        self.pool = Pool()
         self.captured: list[Tensor] = []
         self.is_recorded = True  # nothing was done under `torch.no_grad`
         self._numbers: dict[int, int] = {}
@@ -138,10 +140,11 @@ class Tape:
                 )
 
     def forget(self) -> None:
-        """Let go of the coefficients; series that define each other refer to one another in circles."""
-        if not torch.compiler.is_compiling():
-            for node in self.nodes:
-                node.forget()
+        """Let go of the coefficients."""
+        self.pool.forget()
+        for node in self.nodes:
+            if isinstance(node, Linear):
+                node.first = None
 
     def expose(self, node: Node) -> Tensor:
         """Return the value of a node for use outside the table of rules.

@@ -96,7 +96,7 @@ class Algebra(ABC):
 
     def support(self, slots: Tensor | None) -> int:
         """Return the highest degree that these leading slots reach."""
-        count, degree = 0 if slots is None else len(slots), 0
+        count, degree = 0 if slots is None else slots.shape[0], 0
         while count > 0:
             count -= self.sizes[degree]
             degree += 1
@@ -148,11 +148,11 @@ class Algebra(ABC):
                 result[out] = add_product(result[out], plan, left, right, product)
         return result
 
-    def expansion(self, rule: Rule, x: Blocks) -> Expansion:
+    def expansion(self, rule: Rule, value: Tensor, slots: Tensor) -> Expansion:
         """Return a function around a jet, ready to give its image and its adjoint."""
         if torch.compiler.is_compiling() and self.order > 2 and self.dim <= _UNROLLED:
-            return Unrolled(self, rule, x)
-        return Expansion(self, rule, x)
+            return Unrolled(self, rule, value, slots)
+        return Expansion(self, rule, value, slots)
 
     def _compiled(self, constants: Sequence[tuple[int, int, int, Fraction]]) -> Plans:
         """Compile products of slots, given as numbers of result, left and right and a factor, by degrees."""

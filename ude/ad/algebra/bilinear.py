@@ -24,20 +24,36 @@ class Term(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Terms in a row: `length` of them, each operand standing still (stride 0) or advancing by one slot (stride 1)."""
+    """Terms in a row: each operand stands still (stride 0) or advances by one slot (stride 1).
 
-    out: int
-    left: int
-    right: int
-    length: int
-    strides: tuple[int, int, int]
+    Attributes:
+        out: Slots of the result.
+        left: Slots of the left operand; one where it stands still.
+        right: Slots, or forms, of the right operand.
+        scales: The factor of each term.
+        scale: The factor of all terms; None if they differ.
+        is_sum: All terms go into one slot of the result.
+        is_formed: The right operand are forms.
+        is_first: No run before has written to these slots of the result.
+        blanks: If one has, those to which it has not.
+    """
+
+    out: slice
+    left: slice
+    right: slice
     scales: tuple[float, ...]
-    scale: float | None  # the factor of all terms; None if they differ
+    scale: float | None
+    is_sum: bool
+    is_formed: bool
+    is_first: bool = False
+    blanks: tuple[int, ...] = ()
 
-    def operand(self, block: Tensor, position: int) -> Tensor:
-        """Return the slots of the left (1) or right (2) operand, with an axis of length 1 where it stands still."""
-        start = self.left if position == 1 else self.right
-        return block[start : start + (self.length if self.strides[position] else 1)]
+    def terms(self) -> Iterable[tuple[int, int, int, float]]:
+        """Yield the numbers of the slots of result, left and right operand, and the factor, of each term."""
+        columns = [range(part.start, part.stop) for part in (self.out, self.left, self.right)]
+        for i, scale in enumerate(self.scales):
+            out, left, right = (column[i if len(column) > 1 else 0] for column in columns)
+            yield out, left, right, scale
 
 
 _STRIDES = ((1, 1, 1), (1, 0, 1), (1, 1, 0), (0, 1, 1))
@@ -47,13 +63,14 @@ _STRIDES = ((1, 1, 1), (1, 0, 1), (1, 1, 0), (0, 1, 1))
 class BlockProduct:
     r"""A bilinear map of two blocks of slots, $z_c = \sum_{ab} C_{cab}\, x_a y_b$.
 
-    Where several right slots meet the same left slot, their combinations ("forms") are made first, by one small matrix
-    product, and take the place of the right slots.
+    Where several right slots meet the same left slot, their combination (a "form") is made first; one small matrix
+    product makes all of them.
 
     Args:
         size: Number of slots of the result.
-        forms: Rows of coefficients over the right block; empty if the right slots are used as they are.
+        forms: Rows of coefficients over the right block.
         runs: What is multiplied.
+        untouched: Slots of the result that are zero.
         is_swapped: Left and right have changed places, since the other way round takes fewer operations.
         constants: Forms as tensors, by number format and device.
     """
@@ -61,6 +78,7 @@ class BlockProduct:
     size: int
     forms: tuple[tuple[float, ...], ...]
     runs: tuple[Run, ...]
+    untouched: tuple[int, ...] = ()
     is_swapped: bool = False
     constants: dict[Any, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
@@ -81,11 +99,10 @@ class BlockProduct:
             row = by_pair[out, left]
             row[right] = row.get(right, Fraction(0)) + scale
         rows = {pair: {b: scale for b, scale in row.items() if scale} for pair, row in by_pair.items()}
-        forms: tuple[tuple[float, ...], ...] = ()
-        if any(len(row) > 1 for row in rows.values()):
-            rows, forms = _share_forms(rows, right_size)
-        entries = {(out, left, b): scale for (out, left), row in rows.items() for b, scale in row.items()}
-        return cls(size, forms, tuple(_runs(entries)), is_swapped)
+        singles = {(*pair, b): row[b] for pair, row in rows.items() if len(row) == 1 for b in row}
+        formed, forms = _share_forms({pair: row for pair, row in rows.items() if len(row) > 1}, right_size)
+        runs, untouched = _ordered([*_runs(singles, is_formed=False), *_runs(formed, is_formed=True)], size)
+        return cls(size, forms, tuple(runs), tuple(untouched), is_swapped)
 
     @property
     def cost(self) -> int:
@@ -95,7 +112,7 @@ class BlockProduct:
     @property
     def multiplications(self) -> int:
         """Products of two numbers for each element of a slot."""
-        return sum(run.length for run in self.runs)
+        return sum(len(run.scales) for run in self.runs)
 
     def __call__(self, x: Tensor, y: Tensor, multiply: Multiply | None = None) -> Tensor:
         """Apply the map to blocks of shape `(slots, *)`, elementwise or with another product of single slots."""
@@ -103,15 +120,15 @@ class BlockProduct:
             x, y = y, x
             given = multiply
             multiply = None if given is None else (lambda a, b: given(b, a))
-        right = self._combine(y)
+        forms = self._combine(y)
         block: Tensor | None = None
         singles: dict[int, Tensor] = {}
         for run in self.runs:
-            part = self._product(run, x, right, multiply)
+            part = self._product(run, x, forms if run.is_formed else y, multiply)
             if len(part) == self.size:
                 block = part if block is None else block + part
                 continue
-            for slot, piece in enumerate(part.unbind(0), run.out):
+            for slot, piece in enumerate(part.unbind(0), run.out.start):
                 singles[slot] = piece if slot not in singles else singles[slot] + piece
         if not singles:
             assert block is not None  # a product without terms is never asked for
@@ -124,12 +141,12 @@ class BlockProduct:
         """Apply the elementwise map to single slots, for a compiler that fuses such operations."""
         if self.is_swapped:
             x, y = y, x
-        right = [_weighted_sum(form, y) for form in self.forms] if self.forms else list(y)
+        forms = [_weighted_sum(form, y) for form in self.forms]
         result: list[Tensor | None] = [None] * self.size
         for run in self.runs:
-            for i, scale in enumerate(run.scales):
-                out, a, b = (start + i * stride for start, stride in zip(run[:3], run.strides, strict=True))
-                product = x[a] * right[b] if scale == 1.0 else x[a] * right[b] * scale
+            for out, a, b, scale in run.terms():
+                right = forms[b] if run.is_formed else y[b]
+                product = x[a] * right if scale == 1.0 else x[a] * right * scale
                 total = result[out]
                 result[out] = product if total is None else total + product
         return result
@@ -138,50 +155,45 @@ class BlockProduct:
         """Put the elementwise map into `out`, or add it if that is not fresh, in place; not for recorded tensors."""
         if self.is_swapped:
             x, y = y, x
-        right = self._combine(y, keep=True)
-        written = [not fresh] * self.size
+        forms = self._combine(y, keep=True)
         for run in self.runs:
-            slots = range(run.out, run.out + (run.length if run.strides[0] else 1))
-            target = out[slots.start : slots.stop]
-            if not any(written[slot] for slot in slots):
+            target, right = out[run.out], forms if run.is_formed else y
+            if fresh and run.is_first:
                 self._put(run, target, x, right)
-            else:
-                for slot in slots:
-                    if not written[slot]:
-                        out[slot].zero_()
-                self._add(run, target, x, right)
-            for slot in slots:
-                written[slot] = True
-        for slot in range(self.size):
-            if not written[slot]:
+                continue
+            if fresh:
+                for slot in run.blanks:
+                    out[slot].zero_()
+            self._add(run, target, x, right)
+        if fresh:
+            for slot in self.untouched:
                 out[slot].zero_()
 
     def _put(self, run: Run, target: Tensor, x: Tensor, right: Tensor) -> None:
         a, b, scale = _operands(run, x, right)
-        if not run.strides[0] and run.length > 1:
-            if a[0].numel() < LARGE:
-                torch.sum(a * b, 0, keepdim=True, out=target)
-                if scale != 1.0:
-                    target.mul_(scale)
-                return
-            _multiply(a[:1], b[:1], scale, target)
-            _add_products(a[1:], b[1:], scale, target)
-        else:
+        if not run.is_sum:
             _multiply(a, b, scale, target)
+        elif a[0].numel() < LARGE:
+            torch.sum(a * b, 0, keepdim=True, out=target)
+            if scale != 1.0:
+                target.mul_(scale)
+        else:
+            _multiply(a[:1], b[:1], scale, target)
+            _add_products(a[1:], b[1:], scale, target[0])
 
     def _add(self, run: Run, target: Tensor, x: Tensor, right: Tensor) -> None:
         a, b, scale = _operands(run, x, right)
-        if run.strides[0] or run.length == 1:
+        if not run.is_sum:
             target.addcmul_(a, b, value=scale)
         elif a[0].numel() < LARGE:
             target.add_((a * b).sum(0, keepdim=True), alpha=scale)
         else:
-            _add_products(a, b, scale, target)
+            _add_products(a, b, scale, target[0])
 
     def _product(self, run: Run, x: Tensor, right: Tensor, multiply: Multiply | None) -> Tensor:
         a, b, scale = _operands(run, x, right)
         product = a * b if multiply is None else multiply(a, b)
-        if not run.strides[0] and run.length > 1:
+        if run.is_sum:
             product = product.sum(0, keepdim=True)
         return product if scale == 1.0 else product * scale
 
@@ -213,11 +225,11 @@ def _weighted_sum(weights: Sequence[float], slots: Sequence[Tensor]) -> Tensor:
 
 def _operands(run: Run, x: Tensor, right: Tensor) -> tuple[Tensor, Tensor, float]:
     """Return the operands and one factor; factors that differ are multiplied into the operand that advances."""
-    a, b = run.operand(x, 1), run.operand(right, 2)
+    a, b = x[run.left], right[run.right]
     if run.scale is not None:
         return a, b, run.scale
     factors = a.new_tensor(run.scales)
-    if run.strides[1]:
+    if len(a) > 1:
         return a * factors.reshape(-1, *(1,) * (a.ndim - 1)), b, 1.0
     return a, b * factors.reshape(-1, *(1,) * (b.ndim - 1)), 1.0
 
@@ -230,28 +242,27 @@ def _multiply(a: Tensor, b: Tensor, scale: float, out: Tensor) -> None:
 
 
 def _add_products(a: Tensor, b: Tensor, scale: float, out: Tensor) -> None:
-    for i in range(len(a)):
-        out.addcmul_(a[i : i + 1], b[i : i + 1], value=scale)
+    for left, right in zip(a.unbind(0), b.unbind(0), strict=True):
+        out.addcmul_(left, right, value=scale)
 
 
 def _share_forms(
     rows: dict[tuple[int, int], dict[int, Fraction]], right_size: int
-) -> tuple[dict[tuple[int, int], dict[int, Fraction]], tuple[tuple[float, ...], ...]]:
-    """Replace every combination of right slots by a form, which equal ones share and which carries all factors."""
+) -> tuple[dict[tuple[int, int, int], Fraction], tuple[tuple[float, ...], ...]]:
+    """Return products of left slots with forms, which equal combinations share, and the forms."""
     numbers: dict[tuple[tuple[int, Fraction], ...], int] = {}
-    replaced = {}
+    products = {}
     for pair, row in sorted(rows.items()):
-        if row:
-            key = tuple(sorted(row.items()))
-            replaced[pair] = {numbers.setdefault(key, len(numbers)): Fraction(1)}
+        key = tuple(sorted(row.items()))
+        products[*pair, numbers.setdefault(key, len(numbers))] = Fraction(1)
     forms = []
     for key in numbers:
         coefficients = dict(key)
         forms.append(tuple(float(coefficients.get(b, 0)) for b in range(right_size)))
-    return replaced, tuple(forms)
+    return products, tuple(forms)
 
 
-def _runs(entries: dict[tuple[int, int, int], Fraction]) -> Iterable[Run]:
+def _runs(entries: dict[tuple[int, int, int], Fraction], *, is_formed: bool) -> Iterable[Run]:
     """Cover the terms by runs, longest first from each term on; runs with one factor are preferred."""
     waiting = dict(sorted(entries.items()))
     while waiting:
@@ -263,9 +274,23 @@ def _runs(entries: dict[tuple[int, int, int], Fraction]) -> Iterable[Run]:
         if len(longer[1]) > 4 * len(chain):  # worth a multiplication by the factors
             strides, chain = longer
         scales = tuple(float(waiting[term]) for term in chain)
-        yield Run(*start, len(chain), strides, scales, scales[0] if len(set(scales)) == 1 else None)
+        out, left, right = (
+            slice(n, n + 1 + stride * (len(chain) - 1)) for n, stride in zip(start, strides, strict=True)
+        )
+        scale = scales[0] if len(set(scales)) == 1 else None
+        yield Run(out, left, right, scales, scale, is_sum=len(chain) > 1 and not strides[0], is_formed=is_formed)
         for term in chain:
             del waiting[term]
+
+
+def _ordered(runs: Sequence[Run], size: int) -> tuple[list[Run], list[int]]:
+    """Note which runs are the first to write to their slots, and return the slots to which none writes."""
+    blank, noted = set(range(size)), []
+    for run in runs:
+        slots = set(range(run.out.start, run.out.stop))
+        noted.append(run._replace(is_first=slots <= blank, blanks=tuple(sorted(slots & blank))))
+        blank -= slots
+    return noted, sorted(blank)
 
 
 def _follow(

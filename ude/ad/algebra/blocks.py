@@ -64,11 +64,13 @@ def add_product(
 
 def inner(x: Tensor, y: Tensor) -> Tensor:
     """Return the sum of products over the slots; slot by slot where a temporary would be large."""
-    if is_recorded() or x[0].numel() < LARGE or x.shape != y.shape:
+    if is_recorded() or max(x.numel(), y.numel()) < LARGE * x.shape[0]:
         return (x * y).sum(0)
-    total = x[0] * y[0]
-    for i in range(1, len(x)):
-        total.addcmul_(x[i], y[i])
+    pairs = zip(x.unbind(0), y.unbind(0), strict=True)
+    first, second = next(pairs)
+    total = first * second
+    for first, second in pairs:
+        total.addcmul_(first, second)
     return total
 
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from torch import Tensor
+
 from ude.ad.algebra.base import Algebra, StructureConstant
-from ude.ad.algebra.blocks import Blocks
 from ude.ad.algebra.expansion import Expansion, SecondOrder
 from ude.ad.algebra.univariate import check_order
 from ude.ad.recording import is_recorded
@@ -74,15 +75,14 @@ class Directions(Algebra):
         weights += "" if self.collapsed else ", collapsed=False"
         return f"Directions({self.count}, order={self.order}{weights}): {self._summary()}"
 
-    def expansion(self, rule: Rule, x: Blocks) -> Expansion:
+    def expansion(self, rule: Rule, value: Tensor, slots: Tensor) -> Expansion:
         """Return a function around a jet; at order two, where nobody looks on, in the fewest operations."""
-        first = x[1]
-        if not self.collapsed or self.order != 2 or first is None or first.is_complex() or is_recorded():
-            return Expansion(self, rule, x)
+        if self.order != 2 or not self.collapsed or slots.is_complex() or is_recorded():
+            return Expansion(self, rule, value, slots)
         weights = None
         if not self._is_uniform:
-            weights = first.new_tensor(self.weights).reshape(-1, *(1,) * (first.ndim - 1))
-        return SecondOrder(self, rule, x, weights)
+            weights = slots.new_tensor(self.weights).reshape(-1, *(1,) * value.ndim)
+        return SecondOrder(self, rule, value, slots, weights)
 
     def _key(self) -> object:
         return self.count, self.order, self.weights, self.collapsed

@@ -11,7 +11,7 @@ from torch import Tensor
 from ude.ad.algebra.bilinear import BlockProduct
 from ude.ad.algebra.blocks import Blocks, add_product, as_tensor, inner, multiply_add, plus, value_of
 from ude.ad.recording import is_recorded
-from ude.ad.series import Coefficient, Rule, Series, expand, given
+from ude.ad.series import Coefficient, Point, Pool, Rule, Series, given
 
 if TYPE_CHECKING:
     from ude.ad.algebra.base import Algebra
@@ -30,20 +30,29 @@ class Expansion:
     Args:
         algebra: Multiplies slots.
         rule: The function and its derivative as series.
-        x: The jet.
+        value: $x_0$.
+        slots: $N$.
     """
 
-    def __init__(self, algebra: Algebra, rule: Rule, x: Blocks) -> None:
-        self.algebra, self.x = algebra, x
-        self.y, self.v = expand(rule, value_of(x))
+    def __init__(self, algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor) -> None:
+        self.algebra, self.value, self.slots = algebra, value, slots
         self._powers: list[Blocks] | None = None
+        self._expand(rule, self._argument())
+
+    def _argument(self) -> Series:
+        return Point(self.value)
+
+    def _expand(self, rule: Rule, u: Series) -> None:
+        self._pool = Pool()
+        with self._pool:
+            self.y, self.v = rule(u)
 
     def image(self) -> tuple[Tensor, Tensor | None]:
         """Return value and slots of the function of the jet."""
         room = self._room(self.y.primal)
         return self.y.primal, self._settle(self._combine(self.y, room), room)
 
-    def adjoint(self, bar: Blocks) -> tuple[Tensor | None, Tensor | None]:
+    def adjoint(self, bar_value: Tensor | None, bar_slots: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         r"""Return the cotangent of the jet from that of its image, as value and slots.
 
         With $v = g'(x)$ it is $\bar x_b = \sum_{ac} C_{cab}\, v_a\, \bar y_c$, whatever the function and the algebra.
@@ -51,7 +60,7 @@ class Expansion:
         slope = self._slope()
         if any(part is not None and part.is_complex() for part in slope):
             slope = [None if part is None else part.conj().resolve_conj() for part in slope]
-        return self._transpose(slope, bar)
+        return self._transpose(slope, self.algebra.blocks(bar_value, bar_slots))
 
     def _transpose(self, v: Blocks, bar: Blocks) -> tuple[Tensor | None, Tensor | None]:
         """Return the transpose of the multiplication by `v`, applied to a cotangent."""
@@ -74,19 +83,17 @@ class Expansion:
     def _slope(self) -> Blocks:
         """Return the jet of the derivative."""
         nothing: Blocks = [None] * (self.algebra.order + 1)
-        return [as_tensor(self.v[0], value_of(self.x)), *self._combine(self.v, nothing)[1:]]
+        return [as_tensor(self.v[0], self.value), *self._combine(self.v, nothing)[1:]]
 
     def release(self) -> None:
-        """Let go of the coefficients: series refer to one another in circles, which Python frees only now and then."""
-        if not torch.compiler.is_compiling():
-            self.y.forget()
-            self.v.forget()
+        """Let go of the coefficients, which refer to one another in circles."""
+        self._pool.forget()
 
     def powers(self) -> list[Blocks]:
         r"""Return $N, N^2, \dots, N^K$."""
         if self._powers is None:
             algebra = self.algebra
-            base: Blocks = [None, *self.x[1:]]
+            base: Blocks = [None, *algebra.blocks(self.value, self.slots)[1:]]
             powers = [base]
             while len(powers) < algebra.order:
                 plans, previous = algebra.squares if len(powers) == 1 else algebra.products, powers[-1]
@@ -138,7 +145,13 @@ class Unrolled(Expansion):
     def image(self) -> tuple[Tensor, Tensor | None]:
         """Return value and slots of the function of the jet."""
         order = self.algebra.order
-        base: Slots = [None, *(None if block is None else list(block.unbind(0)) for block in self.x[1:])]
+        base: Slots = [
+            None,
+            *(
+                None if block is None else list(block.unbind(0))
+                for block in self.algebra.blocks(self.value, self.slots)[1:]
+            ),
+        ]
         power: Slots = base
         result: list[list[Tensor | None]] = [[None] * size for size in (0, *self.algebra.sizes)]
         for n in range(1, order + 1):
@@ -156,25 +169,25 @@ class Unrolled(Expansion):
             left, right = x[i], y[j]
             if left is None or right is None:
                 continue
-            zero = torch.zeros_like(value_of(self.x))
+            zero = torch.zeros_like(self.value)
             filled = [zero if slot is None else slot for slot in right]
             total, product = result[out], plan.slotwise(cast("list[Tensor]", left), filled)
             result[out] = product if total is None else [_sum(a, b) for a, b in zip(total, product, strict=True)]
         return result
 
     def _stacked(self, slots: list[list[Tensor | None]]) -> Tensor:
-        shape = value_of(self.x).shape
+        shape = self.value.shape
         flat = [slot for block in slots for slot in block]
-        zero = torch.zeros_like(value_of(self.x))
+        zero = torch.zeros_like(self.value)
         return torch.stack([zero if slot is None else slot.expand(shape) for slot in flat])
 
 
 class Recurrence(Expansion):
     """A function of a power series in one variable, by the recurrence of its rule: accurate at every order."""
 
-    def __init__(self, algebra: Algebra, rule: Rule, x: Blocks) -> None:
-        self.algebra, self.x = algebra, x
-        self.y, self.v = rule(given([x[0], *(None if block is None else block.squeeze(0) for block in x[1:])]))
+    def _argument(self) -> Series:
+        _, *blocks = self.algebra.blocks(self.value, self.slots)
+        return given([self.value, *(None if block is None else block.squeeze(0) for block in blocks)])
 
     def image(self) -> tuple[Tensor, Tensor | None]:
         """Return value and slots of the function of the jet."""
@@ -184,9 +197,8 @@ class Recurrence(Expansion):
         return self._as_blocks(self.v)
 
     def _as_blocks(self, series: Series) -> Blocks:
-        value = value_of(self.x)
-        first = as_tensor(series[0], value)
-        return [first, *(_block(series[k], value) for k in range(1, self.algebra.order + 1))]
+        first = as_tensor(series[0], self.value)
+        return [first, *(_block(series[k], self.value) for k in range(1, self.algebra.order + 1))]
 
 
 class SecondOrder(Expansion):
@@ -197,69 +209,56 @@ class SecondOrder(Expansion):
     Args:
         algebra: Has a block of directions and one further slot.
         rule: The function and its derivative as series.
-        x: The jet, with first derivatives.
+        value: Of the jet.
+        slots: Of the jet: all, or the first derivatives only.
         weights: Of the directions, shape `(directions, 1, ...)`; None if all are 1.
     """
 
-    def __init__(self, algebra: Algebra, rule: Rule, x: Blocks, weights: Tensor | None) -> None:
-        super().__init__(algebra, rule, x)
-        first = x[1]
-        assert first is not None  # such jets are expanded otherwise
-        self._first, self._top = first, x[2]
-        self._weighted = first if weights is None else first * weights
+    def __init__(self, algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor, weights: Tensor | None) -> None:
+        super().__init__(algebra, rule, value, slots)
+        count = algebra.sizes[0]
+        self._first = slots if slots.shape[0] == count else slots.narrow(0, 0, count)
+        self._weighted = self._first if weights is None else self._first * weights
         self._square: Tensor | None = None
 
     def image(self) -> tuple[Tensor, Tensor | None]:
         """Return value and slots of the function of the jet."""
         value, slope, bend = self.y.primal, self.y[1], self.y[2]
-        slots = value.new_empty((len(self._first) + 1, *value.shape))
-        directions, highest = slots[:-1], slots[-1]
-        norm = None if bend is None else self._norm(directions)
-        slope = as_tensor(slope, value)
-        torch.mul(slope, self._first, out=directions)
-        if self._top is None:
-            highest.zero_()
-        else:
-            torch.mul(slope, self._top[0], out=highest)
-        if norm is not None:
-            highest.addcmul_(as_tensor(bend, value), norm)
+        slots = self._scaled(as_tensor(slope, value), self.slots)
+        if bend is not None:
+            slots[-1].addcmul_(as_tensor(bend, value), self._norm())
         return value, slots
 
-    def adjoint(self, bar: Blocks) -> tuple[Tensor | None, Tensor | None]:
+    def adjoint(self, bar_value: Tensor | None, bar_slots: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Return the cotangent of the jet from that of its image."""
-        bar_value, bar_first, bar_top = bar
-        if bar_first is None or bar_top is None or is_recorded():
-            return super().adjoint(bar)
-        value, (slope, steep, bend) = value_of(self.x), (self.v[k] for k in range(3))
-        slope = as_tensor(slope, value)
-        slots = value.new_empty((len(self._first) + 1, *value.shape))
-        directions, highest = slots[:-1], slots[-1]
-        result = torch.zeros_like(value) if bar_value is None else slope * bar_value
+        if bar_slots is None or bar_slots.shape[0] < self.algebra.dim - 1 or is_recorded():
+            return super().adjoint(bar_value, bar_slots)
+        slope, steep, bend = (self.v[k] for k in range(3))
+        slope, bar_top = as_tensor(slope, self.value), bar_slots[-1]
+        result = torch.zeros_like(self.value) if bar_value is None else slope * bar_value
+        slots = self._scaled(slope, bar_slots)
         if bend is not None:
-            result.addcmul_(as_tensor(bend, value) * bar_top[0], self._norm(directions))
+            result.addcmul_(as_tensor(bend, self.value) * bar_top, self._norm())
         if steep is not None:
-            total = _sum_of_products(self._first, bar_first, directions)
-            if self._top is not None:
-                total.addcmul_(self._top[0], bar_top[0])
-            result.addcmul_(as_tensor(steep, value), total)
-        torch.mul(slope, bar_first, out=directions)
-        torch.mul(slope, bar_top[0], out=highest)
-        if steep is not None:
-            directions.addcmul_(as_tensor(steep, value) * bar_top, self._weighted)
+            steep = as_tensor(steep, self.value)
+            result.addcmul_(steep, inner(self.slots, bar_slots[: self.slots.shape[0]]))
+            slots[:-1].addcmul_(steep * bar_top, self._weighted)
         return result, slots
 
-    def _norm(self, scratch: Tensor) -> Tensor:
+    def _scaled(self, factor: Tensor, slots: Tensor) -> Tensor:
+        """Return slots times a factor, as new memory for all slots."""
+        result = factor.new_empty((self.algebra.dim - 1, *factor.shape))
+        if slots.shape[0] == result.shape[0]:
+            return torch.mul(factor, slots, out=result)
+        torch.mul(factor, slots, out=result[: slots.shape[0]])
+        result[slots.shape[0] :].zero_()
+        return result
+
+    def _norm(self) -> Tensor:
         """Return the weighted sum of squares over the directions."""
         if self._square is None:
-            self._square = _sum_of_products(self._weighted, self._first, scratch)
+            self._square = inner(self._weighted, self._first)
         return self._square
-
-
-def _sum_of_products(x: Tensor, y: Tensor, scratch: Tensor) -> Tensor:
-    """Return the sum over the slots; the products are laid out in memory that is to be filled later."""
-    if x.shape == scratch.shape or y.shape == scratch.shape:
-        return torch.mul(x, y, out=scratch).sum(0)
-    return (x * y).sum(0)
 
 
 def _add_scaled(total: list[Tensor | None], factor: Tensor | float, slots: list[Tensor | None] | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from torch import Tensor
+
 from ude.ad.algebra.base import Algebra, StructureConstant
-from ude.ad.algebra.blocks import Blocks
 from ude.ad.algebra.expansion import Expansion, Recurrence
 from ude.ad.series import Rule
 
@@ -43,9 +44,9 @@ class Univariate(Algebra):
     def _key(self) -> object:
         return self.order
 
-    def expansion(self, rule: Rule, x: Blocks) -> Expansion:
+    def expansion(self, rule: Rule, value: Tensor, slots: Tensor) -> Expansion:
         """Return a function around a jet, by the recurrence of its rule."""
-        return Recurrence(self, rule, x)
+        return Recurrence(self, rule, value, slots)
 
 
 def check_order(order: int) -> None:

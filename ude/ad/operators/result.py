@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ def check_points(f: Callable[[Tensor], Tensor], x: Tensor, *, check_rows: bool) 
     if is_transformed():  # values cannot be looked at there
         return
     # One sum tells most of the time; a sum may overflow where no entry does.
-    if not bool(x.detach().sum().isfinite()) and not bool(x.isfinite().all()):
+    if not cmath.isfinite(x.detach().sum().item()) and not bool(x.isfinite().all()):
         raise ValueError(f"Expected finite x, got {int((~x.isfinite()).sum())} entries that are infinite or NaN.")
     if check_rows:
         _check_rows(f, x)

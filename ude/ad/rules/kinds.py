@@ -30,6 +30,8 @@ def elementwise(rule: Callable[..., Any]) -> Handler:
         x = input
         if not is_lifted(x):
             raise TypeError("Expected a jet as first argument; compute with plain tensors plainly.")
+        if not args and not kwargs:
+            return x.elementwise(rule)
         for other in (*args, *kwargs.values()):
             # What a rule closes over is hidden from autograd.
             if is_lifted(other) or (isinstance(other, Tensor) and other.requires_grad):
