@@ -294,6 +294,21 @@ def test_a_compiled_operator_takes_batches_of_other_sizes():
         torch.testing.assert_close(compiled(x), ad.laplacian(f, x).operator, **CLOSE)
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, lambda g: torch.func.vmap(torch.func.grad(g), (None, 0))])
+def test_function_transforms_inside_of_compiled_code_see_operators(transform):
+    f, x = network(3), points(2, 1, 3)
+    parameters = {name: p.detach() for name, p in f.named_parameters()}
+
+    def loss(values, y):
+        return ad.laplacian(lambda z: torch.func.functional_call(f, values, (z,)), y).operator.square().mean()
+
+    torch._dynamo.reset()
+    gradient = transform(loss)
+    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
+    for name, expected in gradient(parameters, x).items():
+        torch.testing.assert_close(compiled(parameters, x)[name], expected, **CLOSE)
+
+
 def test_single_precision_stays_single_precision():
     f, x = network(3).float(), torch.randn(4, 3)
     result = ad.biharmonic(f, x)

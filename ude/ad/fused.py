@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from ude.ad.algebra import Algebra
 from ude.ad.algebra.expansion import Expansion
-from ude.ad.recording import is_transformed
+from ude.ad.recording import is_compiled_for_autograd, is_transformed
 from ude.ad.series import Rule, constant
 
 Constants: TypeAlias = "Sequence[tuple[Tensor, int]]"
@@ -79,7 +80,7 @@ def apply(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor | None) -> 
         y, _ = rule(constant(value))
         return Image(y.primal, None, None)
     if not _is_fused(value, slots):
-        return Image(*_image(algebra, rule, value, slots), None)
+        return Image(*_plain(algebra, rule, value, slots), None)
     origin = Origin(algebra, rule, value, slots, Kept(_constants(rule)))
     result = cast("tuple[Tensor, Tensor | None]", _Elementwise.apply(algebra, rule, origin.kept, value, slots))
     return Image(*result, origin)
@@ -98,6 +99,13 @@ def linear_layer(
 def _is_fused(*tensors: Tensor) -> bool:
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return recorded and not is_transformed()
+
+
+def _plain(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Apply a function by plain operations; the compiler is told to compute them again on the way back."""
+    if not (torch.compiler.is_compiling() and torch.is_grad_enabled() and is_compiled_for_autograd()):
+        return _image(algebra, rule, value, slots)
+    return checkpoint(lambda v, s: _image(algebra, rule, v, s), value, slots, use_reentrant=False)
 
 
 def _image(algebra: Algebra, rule: Rule, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -56,7 +56,8 @@ class Layer(Node):
         if bar is None:
             return
         weight = chosen(self.weight, self.weight_number, bars.values)
-        bar = bar.to(weight.dtype)  # another one under autocast
+        if bar.dtype != weight.dtype:  # under autocast
+            bar = bar.to(weight.dtype)
         bars.add(self.operands[0], k, torch.matmul(bar, adjoint(weight)))
         if k == 0 and self.bias_number is not None:
             bars.add_captured(self.bias_number, bar)

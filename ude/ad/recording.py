@@ -16,6 +16,12 @@ def is_transformed() -> bool:
     )
 
 
+@torch.compiler.assume_constant_result
+def is_compiled_for_autograd() -> bool:
+    """Whether the compiler traces for autograd alone, without function transforms inside; only while it traces."""
+    return _functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0
+
+
 def is_recorded() -> bool:
     """Whether autograd or a function transform sees the operations that run now."""
     return torch.is_grad_enabled() or is_transformed()

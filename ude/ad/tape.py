@@ -127,16 +127,20 @@ class Tape:
         Args:
             replayed: Everything is read again, not only what the nodes' transposes need.
         """
+        changed = {key: value for key, (value, version) in self._versions.items() if value._version != version}
+        if not changed:
+            return
         used = [node for node in self.nodes if node.count]
         # What a function closes over is not known, only what all functions were called with.
         closed = any(type(node) is Bilinear or (isinstance(node, Linear) and node.hidden) for node in used)
         needed = None if replayed or closed else {id(value) for node in used for value in node.reread()}
-        for key, (value, version) in self._versions.items():
-            if value._version != version and (needed is None or key in needed):
+        for key, value in changed.items():
+            if needed is None or key in needed:
                 raise RuntimeError(
                     f"Expected the tensors of the vector field as they were when the series was computed, got one of "
                     f"shape {tuple(value.shape)} and {value.dtype} that was changed in place since: it is at version "
-                    f"{value._version} instead of {version}. Call `backward` before the change, or change a copy."
+                    f"{value._version} instead of {self._versions[key][1]}. Call `backward` before the change, or "
+                    "change a copy."
                 )
 
     def forget(self) -> None:
