@@ -3,8 +3,17 @@
 from ude.ad.algebra import Algebra, Directions, Product, Symbol, Univariate
 from ude.ad.attach import attach
 from ude.ad.counting import ProductCount, count_products
+from ude.ad.implicit import implicit
 from ude.ad.jacobian import Mode, jacobian
 from ude.ad.jet import Jet, jet
+from ude.ad.linearise import (
+    JacobianProduct,
+    Linearisable,
+    Linearisation,
+    jacobian_product,
+    linearise,
+    time_derivative,
+)
 from ude.ad.modes import functional_call, grad, hvp, jvp, vjp, vmap
 from ude.ad.ode_series import mean_square_derivatives, ode_series, total_derivatives
 from ude.ad.operators import (
@@ -31,7 +40,10 @@ __all__ = [
     "Directions",
     "Estimator",
     "Gaussian",
+    "JacobianProduct",
     "Jet",
+    "Linearisable",
+    "Linearisation",
     "Mode",
     "OperatorResult",
     "Orthogonal",
@@ -51,17 +63,21 @@ __all__ = [
     "generator",
     "grad",
     "hvp",
+    "implicit",
     "is_tensor",
     "jacobian",
+    "jacobian_product",
     "jet",
     "jvp",
     "laplacian",
     "linear",
     "linear_operator",
+    "linearise",
     "mean_square_derivatives",
     "ode_series",
     "register",
     "registered",
+    "time_derivative",
     "total_derivatives",
     "vjp",
     "vmap",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ class ODEProblem:
         batched: The first axis of every tensor in `y0` is a batch of independent samples. Each then has
             its own steps and status, and `f` receives `t` shaped to broadcast against the state,
             `(batch, 1, ..., 1)`, with the rank of the state (of its highest-rank tensor for a pytree).
+        jacobian: `jacobian(t, y)`, or `jacobian(t, y, p)` when `p` is given: returns $\partial f / \partial y$ of a
+            state that is one real tensor, of shape `(n, n)`, or `(batch, n, n)` with `batched=True`, the entry
+            `[..., i, j]` being $\partial f_i / \partial y_j$. Used by implicit methods, which otherwise
+            differentiate the vector field; give it where you know a cheaper way.
 
     Example:
         >>> import torch
@@ -36,3 +41,4 @@ class ODEProblem:
     t_span: tuple[float | Tensor, float | Tensor]
     p: Any = None
     batched: bool = False
+    jacobian: Callable[..., Tensor] | None = None

@@ -126,11 +126,7 @@ def _make_block(layout: Layout, method: Method, controller: Controller, keep_sta
     """Return the function that is compiled. It must not hold the vector field, which would then never be freed."""
 
     def block(vector_field: VectorField, p: Any, limits: Limits, point: Point, blocked: Tensor) -> tuple[Point, Packed]:
-        user_field = layout.bind(vector_field, p)
-
-        def field(t: Tensor, y: Tensor) -> Tensor:
-            return _arrange(user_field(t, y))
-
+        field = layout.bind(vector_field, p, _arrange)
         records = []
         for rows in blocked.unbind():
             point = _rearrange(point)

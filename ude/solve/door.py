@@ -88,11 +88,12 @@ def solve(
         tensor([[0.6065, 0.6065],
                 [0.3679, 0.3679]], dtype=torch.float64)
     """
-    layout = Layout.of(problem.y0, batched=problem.batched)
+    layout = Layout.of(problem.y0, batched=problem.batched, jacobian=problem.jacobian)
     y0 = layout.flatten(problem.y0)
     t0, t1 = read_span(problem, y0)
     given, times = read_save_at(save_at, t0, t1, batched=problem.batched)
     field = layout.bind(problem.vector_field, problem.p)
+    field.check_jacobian(t0, y0)
     limits = _limits(problem.y0, layout, t0, t1, rtol, atol)
     if isinstance(method, Backend):
         _refuse_options(dt=dt, controller=controller, engine=engine, adjoint=adjoint, progress=progress)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ude._checks import floating
-from ude._typing import FlatField, State, VectorField
-from ude.ad import is_tensor
+from ude._typing import State, VectorField
+from ude.ad import Linearisation, is_tensor, time_derivative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +24,22 @@ class Layout:
         shapes: Shape of every leaf, without the batch axis.
         spec: Structure of the pytree; None for a single tensor.
         batched: The first axis of every leaf is the batch; otherwise there is a batch of one.
+        jacobian: The user's Jacobian of the vector field; None to have it differentiated. It is here rather than
+            with the vector field because compiled functions are kept by their layout.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     spec: pytree.TreeSpec | None
     batched: bool
+    jacobian: Callable[..., Tensor] | None = None
 
     @classmethod
-    def of(cls, y0: State, *, batched: bool) -> Layout:
+    def of(cls, y0: State, *, batched: bool, jacobian: Callable[..., Tensor] | None = None) -> Layout:
         """Return the layout of `y0`, having checked its leaves.
 
         Raises:
-            ValueError: If a leaf is no floating-point tensor, or the leaves do not fit together.
+            ValueError: If a leaf is no floating-point tensor, the leaves do not fit together, or a Jacobian is given
+                for a state that is no single real tensor.
         """
         leaves, spec = pytree.tree_flatten(y0)
         if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
@@ -53,10 +57,17 @@ class Layout:
                 "With `batched=True` every tensor in `y0` needs the same first axis, the batch, got shapes "
                 f"{[tuple(leaf.shape) for leaf in leaves]}."
             )
+        if jacobian is not None and (not isinstance(y0, Tensor) or y0.is_complex()):
+            got = f"dtype {y0.dtype}" if isinstance(y0, Tensor) else type(y0).__name__
+            raise ValueError(
+                f"`jacobian` needs a state that is one real tensor, got {got}. Put the state into one tensor, or leave "
+                "`jacobian` out: it is then computed."
+            )
         return cls(
             shapes=tuple(tuple(leaf.shape[batched:]) for leaf in leaves),
             spec=None if isinstance(y0, Tensor) else spec,
             batched=batched,
+            jacobian=jacobian,
         )
 
     def flatten(self, y: State, lead: int = 0) -> Tensor:
@@ -85,18 +96,19 @@ class Layout:
         rank = max(map(len, self.shapes))
         return t.reshape(-1, *[1] * rank) if rank else t
 
-    def bind(self, vector_field: VectorField, p: Any) -> FlatField:
-        """Return the vector field as methods see it; `p` is handed on unless it is None."""
-        arguments = () if p is None else (p,)
+    def bind(self, vector_field: VectorField, p: Any, arrange: Callable[[Tensor], Tensor] | None = None) -> BoundField:
+        """Return the vector field as methods see it.
 
-        def field(t: Tensor, y: Tensor) -> Tensor:
-            derivative = vector_field(self.time(t), self.unflatten(y), *arguments)
-            self._check_derivative(derivative, y)
-            return self.flatten(derivative)
+        Args:
+            vector_field: The user's function.
+            p: The user's parameters; handed on unless None.
+            arrange: Applied to every value, to choose its place in memory.
+        """
+        kind = BoundField if self.jacobian is None else BoundFieldWithJacobian
+        return kind(self, vector_field, () if p is None else (p,), arrange)
 
-        return field
-
-    def _check_derivative(self, derivative: State, y: Tensor) -> None:
+    def check_derivative(self, derivative: State, y: Tensor) -> None:
+        """Raise unless a derivative is like the state `y`, which is flat."""
         lead = tuple(y.shape[:1]) if self.batched else ()
         leaves = [derivative]
         if self.spec is not None:
@@ -111,6 +123,68 @@ class Layout:
                     f"{(*lead, *shape)}, {y.dtype}, got {got}. A different dtype usually comes from a constant or a "
                     "module in another precision; a different shape from broadcasting."
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class BoundField:
+    """A vector field as methods see it: `f(t, y)` with `t` of shape `(batch,)` and `y` of shape `(batch, state)`.
+
+    Args:
+        layout: Between the user's state and `(batch, state)`.
+        vector_field: The user's function.
+        arguments: What it takes besides time and state.
+        arrange: Applied to every value.
+    """
+
+    layout: Layout
+    vector_field: VectorField
+    arguments: tuple[Any, ...]
+    arrange: Callable[[Tensor], Tensor] | None
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """Return the derivative of the state, having checked what the user's function returned."""
+        layout = self.layout
+        derivative = self.vector_field(layout.time(t), layout.unflatten(y), *self.arguments)
+        layout.check_derivative(derivative, y)
+        flat = layout.flatten(derivative)
+        return flat if self.arrange is None else self.arrange(flat)
+
+    def check_jacobian(self, t: Tensor, y: Tensor) -> None:
+        """Raise unless the user's Jacobian, if there is one, has the right shape and dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundFieldWithJacobian(BoundField):
+    """One that knows its Jacobian."""
+
+    def check_jacobian(self, t: Tensor, y: Tensor) -> None:
+        """Raise unless the user's Jacobian has the right shape and dtype."""
+        with torch.no_grad():
+            self._matrix(t, y)
+
+    def linearise(self, t: Tensor, y: Tensor, *, rate: bool) -> Linearisation:
+        """Return value, the user's Jacobian and, if asked for, rate.
+
+        Raises:
+            ValueError: If the Jacobian has the wrong shape or dtype.
+        """
+        value, slope = time_derivative(self, t, y) if rate else (self(t, y), None)
+        return Linearisation(value, self._matrix(t, y), slope)
+
+    def _matrix(self, t: Tensor, y: Tensor) -> Tensor:
+        """Return the user's Jacobian as `(batch, n, n)`."""
+        layout, n = self.layout, y.shape[-1]
+        assert layout.jacobian is not None  # else this would be a `BoundField`
+        matrix = layout.jacobian(layout.time(t), layout.unflatten(y), *self.arguments)
+        shape = (*(y.shape[:1] if layout.batched else ()), *layout.shapes[0], *layout.shapes[0])
+        if not isinstance(matrix, Tensor) or matrix.shape != shape or matrix.dtype != y.dtype:
+            got = f"{tuple(matrix.shape)}, {matrix.dtype}" if isinstance(matrix, Tensor) else type(matrix).__name__
+            raise ValueError(
+                f"`jacobian` must return a tensor of shape {tuple(shape)}, {y.dtype}, entry [..., i, j] being the "
+                f"derivative of component i by component j, got {got}. Stack its rows along the second axis from the "
+                "end and expand constants to the batch, or leave `jacobian` out: it is then computed."
+            )
+        return matrix.reshape(len(y), n, n)
 
 
 def broadcast_tolerance(name: str, value: float | State, layout: Layout, y0: State, like: Tensor) -> Tensor:

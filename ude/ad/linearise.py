@@ -1,0 +1,167 @@
+"""A vector field to first order around a point: value, Jacobian and rate of change in time."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ude._typing import FlatField
+from ude.ad.algebra import Algebra
+from ude.ad.algebra.cache import directions, univariate
+from ude.ad.jet import Jet
+from ude.ad.operators.result import as_jet
+
+
+@dataclass(frozen=True, slots=True)
+class JacobianProduct:
+    r"""The Jacobian $J = \partial f / \partial y$ as what it does to vectors of shape `(batch, n)`.
+
+    Args:
+        forward: $v \mapsto J v$, on the autograd graph.
+        transposed: $w \mapsto J^T w$, likewise.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    transposed: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> JacobianProduct:
+        """Return the products with a matrix `(batch, n, n)`."""
+        return cls(
+            forward=lambda v: (matrix @ v.unsqueeze(-1)).squeeze(-1),
+            transposed=lambda w: (matrix.mT @ w.unsqueeze(-1)).squeeze(-1),
+        )
+
+
+class Linearisation(NamedTuple):
+    r"""$f(t + \tau, y + \delta) \approx f + J \delta + f_t \tau$.
+
+    Args:
+        value: $f(t, y)$, shape `(batch, n)`.
+        jacobian: $J_{ij} = \partial f_i / \partial y_j$, shape `(batch, n, n)`, or its products.
+        rate: $f_t = \partial f / \partial t$, shape `(batch, n)`; None if not asked for.
+    """
+
+    value: Tensor
+    jacobian: Tensor | JacobianProduct
+    rate: Tensor | None
+
+
+@runtime_checkable
+class Linearisable(Protocol):
+    """A vector field that knows its Jacobian."""
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """Return the value."""
+        ...
+
+    def linearise(self, t: Tensor, y: Tensor, *, rate: bool) -> Linearisation:
+        """Return value, Jacobian matrix and, if asked for, rate."""
+        ...
+
+
+def linearise(f: FlatField, t: Tensor, y: Tensor, *, rate: bool = True) -> Linearisation:
+    r"""Return a vector field, its Jacobian and its rate of change in time, from one pass.
+
+    The pass carries n + 1 directions: those of the state and that of time. A field that knows its Jacobian
+    (`Linearisable`) is asked for it instead.
+
+    Args:
+        f: Vector field that acts on every row by itself, called as `f(t, y)`.
+        t: Times, shape `(batch,)`.
+        y: States, real, shape `(batch, n)`.
+        rate: Return $\partial f / \partial t$ as well; one direction less without.
+
+    Returns:
+        Value `(batch, n)`, Jacobian `(batch, n, n)` and rate `(batch, n)`, all on the autograd graph.
+
+    Raises:
+        ValueError: If the state is not real or has another shape, or the value has not the shape of the state.
+
+    Example:
+        >>> at = linearise(lambda t, y: y**2 * t[:, None], torch.tensor([2.0]), torch.tensor([[1.0, 3.0]]))
+        >>> at.jacobian, at.rate
+        (tensor([[[ 4.,  0.],
+                 [ 0., 12.]]]), tensor([[1., 9.]]))
+    """
+    _check_state(y)
+    if isinstance(f, Linearisable):
+        return f.linearise(t, y, rate=rate)
+    # The compiler may take a size for a symbol; this makes it a number, as the algebra needs it.
+    n = operator.index(y.shape[-1])
+    algebra = directions(n + rate, 1, collapsed=False)
+    seeds = torch.eye(n + 1, n + 1, dtype=y.dtype, device=y.device)
+    state = Jet(algebra, y, seeds[: n + rate, :n].unsqueeze(1))
+    time = Jet(algebra, t, seeds[:, n:].to(t.dtype)) if rate else t
+    result = _result(f(time, state), algebra, y)  # pyright: ignore[reportArgumentType]
+    slopes = result.dense()
+    return Linearisation(result.value, slopes[:n].movedim(0, -1), slopes[n] if rate else None)
+
+
+def time_derivative(f: FlatField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return $f(t, y)$ and $\partial f / \partial t$, each of shape `(batch, n)`, from one pass.
+
+    Example:
+        >>> time_derivative(lambda t, y: t[:, None] ** 2 * y, torch.tensor([3.0]), torch.ones(1, 1))
+        (tensor([[9.]]), tensor([[6.]]))
+    """
+    algebra = univariate(1)
+    time = Jet(algebra, t, torch.ones_like(t).unsqueeze(0))
+    result = _result(f(time, y), algebra, y)  # pyright: ignore[reportArgumentType]
+    return result.value, result.slot(1)
+
+
+def jacobian_product(f: FlatField, t: Tensor, y: Tensor) -> JacobianProduct:
+    r"""Return the products of a vector field's Jacobian at (t, y) with vectors; the matrix is never made.
+
+    $J v$ takes one pass through `f` with one direction, $J^T w$ one pass and its reverse mode.
+
+    Args:
+        f: Vector field, as in `linearise`.
+        t: Times, shape `(batch,)`.
+        y: States, real, shape `(batch, n)`.
+
+    Returns:
+        The products, on the autograd graph.
+
+    Example:
+        >>> J = jacobian_product(lambda t, y: y.flip(-1) ** 2, torch.zeros(1), torch.tensor([[1.0, 3.0]]))
+        >>> J.forward(torch.tensor([[1.0, 0.0]])), J.transposed(torch.tensor([[1.0, 0.0]]))
+        (tensor([[0., 2.]]), tensor([[0., 6.]]))
+    """
+    _check_state(y)
+    if isinstance(f, Linearisable):
+        matrix = f.linearise(t, y, rate=False).jacobian
+        return matrix if isinstance(matrix, JacobianProduct) else JacobianProduct.of(matrix)
+
+    def forward(v: Tensor) -> Tensor:
+        algebra = univariate(1)
+        return _result(f(t, Jet(algebra, y, v.unsqueeze(0))), algebra, y).slot(1)  # pyright: ignore[reportArgumentType]
+
+    def transposed(w: Tensor) -> Tensor:
+        return torch.func.vjp(lambda y: f(t, y), y)[1](w)[0]
+
+    return JacobianProduct(forward, transposed)
+
+
+def _check_state(y: Tensor) -> None:
+    if y.is_complex() or y.ndim != 2:
+        raise ValueError(
+            f"Expected a real state of shape (batch, n), got {y.dtype} of shape {tuple(y.shape)}. Write a complex "
+            "system in real and imaginary parts: `torch.view_as_real`."
+        )
+
+
+def _result(value: Any, algebra: Algebra, y: Tensor) -> Jet:
+    result = as_jet(value, algebra, y)
+    if result.shape != y.shape:
+        raise ValueError(
+            f"Expected a vector field, with values of shape {tuple(y.shape)}, got {tuple(result.shape)}. A different "
+            "shape usually comes from broadcasting with the time."
+        )
+    return result
