@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ude import ad, methods, problems
+from ude import ad, methods, nonlinear, problems
 from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.methods import (
@@ -22,12 +22,18 @@ from ude.methods import (
     Heun,
     Midpoint,
     Ralston,
+    Rodas4,
+    Rodas5P,
+    Rosenbrock,
+    Rosenbrock23,
+    RosenbrockTableau,
     Tableau,
     Taylor,
     Tsit5,
     Vern7,
 )
 from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
+from ude.nonlinear import GMRES, LU
 from ude.problems import ODEProblem, Solution, SolveError, Stats, Status, Steps, Trajectories
 from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, SciPy, TorchDiffEq, solve
 
@@ -51,7 +57,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BS3",
+    "GMRES",
     "LBFGS",
+    "LU",
     "MLP",
     "PI",
     "PID",
@@ -87,6 +95,11 @@ __all__ = [
     "Polynomial",
     "Ralston",
     "Rational",
+    "Rodas4",
+    "Rodas5P",
+    "Rosenbrock",
+    "Rosenbrock23",
+    "RosenbrockTableau",
     "SINDy",
     "SciPy",
     "Search",
@@ -112,6 +125,7 @@ __all__ = [
     "fit",
     "load",
     "methods",
+    "nonlinear",
     "parse_equations",
     "plot",
     "problems",
