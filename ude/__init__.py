@@ -34,8 +34,27 @@ from ude.methods import (
 )
 from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
 from ude.nonlinear import GMRES, LU
-from ude.problems import ODEProblem, Solution, SolveError, Stats, Status, Steps, Trajectories
-from ude.solve import PI, PID, Checkpointed, Compiled, Direct, Eager, FixedStep, I, SciPy, TorchDiffEq, solve
+from ude.problems import EventLog, ODEProblem, Solution, SolveError, Stats, Status, Steps, Trajectories
+from ude.solve import (
+    PI,
+    PID,
+    Checkpointed,
+    Compiled,
+    ContinuousEvent,
+    Direct,
+    DiscreteEvent,
+    Eager,
+    FixedStep,
+    I,
+    ManifoldProjection,
+    Periodic,
+    PositiveDomain,
+    PresetTimes,
+    SciPy,
+    SteadyState,
+    TorchDiffEq,
+    solve,
+)
 
 if TYPE_CHECKING:
     from ude import datasets, plot, systems
@@ -71,14 +90,17 @@ __all__ = [
     "Checkpointed",
     "Collocation",
     "Compiled",
+    "ContinuousEvent",
     "Custom",
     "Direct",
     "Discovery",
+    "DiscreteEvent",
     "Dopri5",
     "Dopri8",
     "Eager",
     "EquationSystem",
     "Euler",
+    "EventLog",
     "ExplicitRungeKutta",
     "Expression",
     "Fit",
@@ -88,11 +110,15 @@ __all__ = [
     "Heun",
     "I",
     "InitialStates",
+    "ManifoldProjection",
     "Midpoint",
     "MultipleShooting",
     "ODEProblem",
     "Parameter",
+    "Periodic",
     "Polynomial",
+    "PositiveDomain",
+    "PresetTimes",
     "Ralston",
     "Rational",
     "Rodas4",
@@ -110,6 +136,7 @@ __all__ = [
     "SolverOptions",
     "Stats",
     "Status",
+    "SteadyState",
     "Steps",
     "Tableau",
     "Taylor",

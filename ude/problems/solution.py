@@ -12,13 +12,15 @@ from ude._typing import State
 
 
 class Status(IntEnum):
-    """How the solve of one sample ended. Everything but `SUCCESS` is a failure."""
+    """How the solve of one sample ended. Everything but `SUCCESS` and `TERMINATED`, by an event, is a failure."""
 
     SUCCESS = 0
     MAX_STEPS = 1
     STEP_TOO_SMALL = 2
     NON_FINITE = 3
     BACKEND_FAILED = 4
+    TERMINATED = 5
+    EVENTS_STALLED = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,26 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventLog:
+    """What happened during a solve, sample by sample in order of time.
+
+    Samples with fewer events than others have NaN times and `which` = -1 in their last rows. An unbatched problem has
+    no batch axis. Times and states are on the autograd graph.
+
+    Args:
+        which: Number of the event in the list given to `solve`, shape `(count, batch)`.
+        ts: Its time, same shape.
+        before: State just before, shape `(count, *y0.shape)`; a pytree of such tensors if `y0` is one.
+        after: State just after.
+    """
+
+    which: Tensor
+    ts: Tensor
+    before: State
+    after: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
     """A trajectory, with the work and the quality of every step.
 
@@ -69,11 +91,13 @@ class Solution:
         ts: Times of the saved states, shape `(times,)`, or `(times, batch)` for a batched problem
             whose samples are saved at different times.
         ys: Saved states, shape `(times, *y0.shape)`; a pytree of such tensors if `y0` is one. States
-            after a failure are NaN.
+            after a failure, or after an event that ended the solve, are NaN. At the time of an event the state is
+            that just before it.
         steps: One row per attempted step.
         stats: Counts of work.
         status: `Status` of every sample, an integer tensor of shape `()` or `(batch,)`.
         interpolant: Continuous solution; None if the solve was told not to keep it.
+        events: What happened; None if the solve was not asked to look for events.
     """
 
     ts: Tensor
@@ -82,11 +106,12 @@ class Solution:
     stats: Stats
     status: Tensor
     interpolant: Callable[[Tensor], State] | None = None
+    events: EventLog | None = None
 
     @property
     def success(self) -> Tensor:
-        """True where the solve reached the end, a boolean tensor of the shape of `status`."""
-        return self.status == Status.SUCCESS
+        """True where the solve reached its end or an event that ends it, a boolean tensor of the shape of `status`."""
+        return (self.status == Status.SUCCESS) | (self.status == Status.TERMINATED)
 
     def __call__(self, t: float | Tensor) -> State:
         """Evaluate the continuous solution at the time or times `t`, at the order of the method.

@@ -6,17 +6,33 @@ from ude.solve.compiled import Compiled
 from ude.solve.controllers import PI, PID, FixedStep, I
 from ude.solve.door import solve
 from ude.solve.engines import Eager
+from ude.solve.events import (
+    ContinuousEvent,
+    DiscreteEvent,
+    ManifoldProjection,
+    Periodic,
+    PositiveDomain,
+    PresetTimes,
+    SteadyState,
+)
 
 __all__ = [
     "PI",
     "PID",
     "Checkpointed",
     "Compiled",
+    "ContinuousEvent",
     "Direct",
+    "DiscreteEvent",
     "Eager",
     "FixedStep",
     "I",
+    "ManifoldProjection",
+    "Periodic",
+    "PositiveDomain",
+    "PresetTimes",
     "SciPy",
+    "SteadyState",
     "TorchDiffEq",
     "TorchDiffEqOptions",
     "solve",

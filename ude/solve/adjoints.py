@@ -11,9 +11,22 @@ from torch import Tensor
 
 from ude import ad
 from ude.solve.engines import Engine, Task
+from ude.solve.events import Happening
 from ude.solve.saving import Saved, Saver
 from ude.solve.step import RUNNING, Point
 from ude.solve.trace import Trace
+
+
+class Numbers(NamedTuple):
+    """What is kept of every attempt; shape `(attempts, batch)`. See `Trace`; `dt` is the step as an event cut it."""
+
+    t: Tensor
+    dt: Tensor
+    t1: Tensor
+    error: Tensor
+    stiffness: Tensor
+    active: Tensor
+    accepted: Tensor
 
 
 class Segment(NamedTuple):
@@ -22,14 +35,16 @@ class Segment(NamedTuple):
     Args:
         point: Where it ended.
         saved: Its share of the saved states.
-        scalars: `t, dt, error, stiffness, active, accepted`, each of shape `(attempts, batch)`.
+        numbers: Those of its attempts.
         trace: The attempts, where they are kept for the continuous solution.
+        happenings: Its events.
     """
 
     point: Point
     saved: Saved
-    scalars: tuple[Tensor, ...]
+    numbers: Numbers
     trace: Trace | None
+    happenings: tuple[Happening, ...] = ()
 
 
 RunSegment = Callable[[Point, int, Tensor], Segment]
@@ -92,8 +107,8 @@ def _run_all(run: RunSegment, point: Point, max_steps: int, length: Callable[[in
     while left > 0 and bool((point.status == RUNNING).any()):
         segment = run(point, min(left, length(len(segments))), offset)
         point = segment.point
-        offset = offset + segment.scalars[-1].sum(0)
-        left -= len(segment.scalars[-1])
+        offset = offset + segment.numbers.accepted.sum(0)
+        left -= len(segment.numbers.accepted)
         segments.append(segment)
     return segments
 
@@ -104,7 +119,10 @@ def segment_runner(task: Task, engine: Engine, saver: Saver, *, keep_trace: bool
     def run(point: Point, attempts: int, offset: Tensor) -> Segment:
         following, trace = engine.advance(task, point, attempts)
         saved = saver.collect(task.field, task.method, point.t, trace, offset)
-        scalars = (trace.t, trace.dt, trace.error, trace.stiffness, trace.active, trace.accepted)
-        return Segment(following, saved, scalars, trace if keep_trace else None)
+        # An event cuts a step short; its continuous extension still belongs to the whole of it.
+        dt = trace.dt if task.handler is None else torch.where(trace.accepted, trace.t1 - trace.t, trace.dt).detach()
+        t1 = trace.t1.detach()
+        numbers = Numbers(trace.t, dt, t1, trace.error, trace.stiffness, trace.active, trace.accepted)
+        return Segment(following, saved, numbers, trace if keep_trace else None, trace.happenings)
 
     return run

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ude.problems import Solution, Stats, Status, Steps
-from ude.solve.adjoints import Segment
+from ude.problems import EventLog, Solution, Stats, Status, Steps
+from ude.solve.adjoints import Numbers, Segment
 from ude.solve.engines import Task
 from ude.solve.interpolant import Interpolant
 from ude.solve.step import RUNNING, Point
@@ -42,14 +42,21 @@ def assemble(
     layout = task.layout
     end = segments[-1].point if segments else start
     status = torch.where(end.status == RUNNING, int(Status.MAX_STEPS), end.status)
-    steps = _join_steps(start, segments)
-    accepted, attempts = steps.accepted.sum(0), _active(start, segments).sum(0)
+    numbers = _joined(start, segments)
+    steps = Steps(
+        t=numbers.t.detach(),
+        dt=numbers.dt,
+        error=numbers.error,
+        stiffness=numbers.stiffness,
+        accepted=numbers.accepted,
+    )
+    accepted, attempts = steps.accepted.sum(0), numbers.active.sum(0)
     extra = sum((segment.saved.evaluations for segment in segments), torch.zeros_like(attempts))
     stats = Stats(
         nfe=evaluations + attempts * task.method.evaluations + extra, accepted=accepted, rejected=attempts - accepted
     )
     if times is None:
-        ts, ys = _every_step(start, segments, steps, status, t1)
+        ts, ys = _every_step(start, segments, numbers, status, t1)
     else:
         ts, ys = times, _at_end(end, status) if only_end else _at_times(start, segments, times)
     interpolant = None
@@ -64,21 +71,38 @@ def assemble(
         stats=Stats(**{name: column(getattr(stats, name)) for name in Stats.__slots__}),
         status=column(status),
         interpolant=interpolant,
+        events=None if task.handler is None else _event_log(task, segments, start),
     )
 
 
-def _join_steps(start: Point, segments: Sequence[Segment]) -> Steps:
+def _event_log(task: Task, segments: Sequence[Segment], start: Point) -> EventLog:
+    """Return the events of every sample one below the other; samples with fewer are padded at the end."""
+    layout = task.layout
+    happenings = [happening for segment in segments for happening in segment.happenings]
+    which = torch.stack([one.which for one in happenings]) if happenings else start.status.new_empty(0, len(start.t))
+    order = (which < 0).int().argsort(dim=0, stable=True)
+    rows = int((which >= 0).sum(0).max()) if happenings else 0
+    order, sample = order[:rows], torch.arange(len(start.t), device=start.t.device)
+
+    def sorted_rows(name: str, empty: Tensor) -> Tensor:
+        return torch.stack([getattr(one, name) for one in happenings])[order, sample] if happenings else empty
+
+    happened = which[order, sample] >= 0
+    nothing = start.y.new_empty(0, *start.y.shape)
+    states = [
+        layout.unflatten(torch.where(happened.unsqueeze(-1), sorted_rows(name, nothing), torch.nan))
+        for name in ("before", "after")
+    ]
+    ts = sorted_rows("t", start.t.new_empty(0, len(start.t)))
+    column = (lambda x: x) if layout.batched else (lambda x: x[..., 0])
+    return EventLog(which=column(which[order, sample]), ts=column(ts), before=states[0], after=states[1])
+
+
+def _joined(start: Point, segments: Sequence[Segment]) -> Numbers:
     if not segments:
         nothing = start.dt.new_empty(0, len(start.dt))
-        return Steps(t=nothing, dt=nothing, error=nothing, stiffness=nothing, accepted=nothing.bool())
-    columns = zip(*(segment.scalars for segment in segments), strict=True)
-    t, dt, error, stiffness, _, accepted = (torch.cat(column) for column in columns)
-    return Steps(t=t.detach(), dt=dt, error=error, stiffness=stiffness, accepted=accepted)
-
-
-def _active(start: Point, segments: Sequence[Segment]) -> Tensor:
-    empty = start.status.new_empty(0, len(start.status))
-    return torch.cat([segment.scalars[4] for segment in segments]) if segments else empty
+        return Numbers(nothing, nothing, nothing, nothing, nothing, nothing.bool(), nothing.bool())
+    return Numbers(*(torch.cat(column) for column in zip(*(segment.numbers for segment in segments), strict=True)))
 
 
 def _at_times(start: Point, segments: Sequence[Segment], times: Tensor) -> Tensor:
@@ -108,11 +132,11 @@ def _at_end(end: Point, status: Tensor) -> Tensor:
 
 
 def _every_step(
-    start: Point, segments: Sequence[Segment], steps: Steps, status: Tensor, t1: Tensor
+    start: Point, segments: Sequence[Segment], numbers: Numbers, status: Tensor, t1: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return times and states of the accepted steps; samples with fewer repeat their last row, NaN if they failed."""
     batch = len(start.t)
-    order = steps.accepted.cumsum(0)
+    order = numbers.accepted.cumsum(0)
     length = int(order[-1].max()) + 1 if len(order) else 1
     last = order[-1] if len(order) else torch.zeros_like(status)
     wanted = torch.arange(length, device=status.device).unsqueeze(-1)
@@ -120,18 +144,13 @@ def _every_step(
     reached = torch.searchsorted(order.T.contiguous(), torch.minimum(wanted, last).T.contiguous()).T
     source = torch.where((wanted == 0) | (last == 0), 0, 1 + reached)
     sample = torch.arange(batch, device=status.device)
-    ends = torch.cat([start.t.unsqueeze(0), _end_times(steps, t1)])
+    ends = torch.cat([start.t.unsqueeze(0), _end_times(numbers, t1)])
     states = torch.cat([start.y.unsqueeze(0), *(segment.saved.values for segment in segments)])
     ys = states[source, sample]
-    failed = (wanted > last) & (status != int(Status.SUCCESS))
+    failed = (wanted > last) & (status != int(Status.SUCCESS)) & (status != int(Status.TERMINATED))
     return ends[source, sample], torch.where(failed.unsqueeze(-1), torch.nan, ys)
 
 
-def _end_times(steps: Steps, t1: Tensor) -> Tensor:
-    """Return the end of every step, exactly `t1` for the last one."""
-    ends = steps.t + steps.dt
-    if len(ends):
-        last = steps.accepted & (steps.accepted.flip(0).cumsum(0).flip(0) == 1)
-        close = (ends - t1.detach()).abs() <= 8 * torch.finfo(ends.dtype).eps * torch.maximum(ends.abs(), steps.t.abs())
-        ends = torch.where(last & close, t1, ends)
-    return ends
+def _end_times(numbers: Numbers, t1: Tensor) -> Tensor:
+    """Return the end of every step; that of the interval on the autograd graph."""
+    return torch.where(numbers.t1 == t1.detach(), t1, numbers.t1)

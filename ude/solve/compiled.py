@@ -76,6 +76,11 @@ class Compiled:
         """A graph is compiled for a gradient or without: this must be known before the first step."""
         return True
 
+    @property
+    def handles_events(self) -> bool:
+        """A block does not come back after every attempt."""
+        return False
+
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts in blocks; a remainder shorter than a block is not compiled."""
         with torch.set_grad_enabled(task.differentiate):

@@ -35,6 +35,11 @@ class Controller(Protocol):
         """It cannot work with a method that has no error estimate."""
         ...
 
+    @property
+    def accepts_shortest(self) -> bool:
+        """A finite step of the length `min_step` is taken whatever its error."""
+        ...
+
     def init(self, like: Tensor) -> Memory:
         """Return the memory before the first step; `like` has the shape, dtype and device of the error ratio."""
         ...
@@ -63,6 +68,7 @@ class PID:
         safety: $s$.
         min_factor: Least factor.
         max_factor: Largest factor.
+        accepts_shortest: Take finite steps of the length `min_step` whatever their error, instead of giving up.
 
     Reference:
         Soderlind (2003), Digital filters in adaptive time-stepping, ACM Trans. Math. Softw. 29(1), 1-26.
@@ -75,6 +81,7 @@ class PID:
     safety: float = 0.9
     min_factor: float = 0.2
     max_factor: float = 10.0
+    accepts_shortest: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.safety < 1 and 0 < self.min_factor < 1 <= self.max_factor):
@@ -170,6 +177,11 @@ class FixedStep:
     @property
     def needs_error(self) -> bool:
         """Any method will do."""
+        return False
+
+    @property
+    def accepts_shortest(self) -> bool:
+        """Every step is taken in any case."""
         return False
 
     def init(self, like: Tensor) -> Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ude._checks import positive
-from ude._typing import State
+from ude._typing import FlatField, State
 from ude.methods import Tsit5, Vern7
 from ude.methods.method import Method
 from ude.problems import ODEProblem, Solution, Status
@@ -21,6 +22,8 @@ from ude.solve.backend import Backend, solve_by_backend
 from ude.solve.compiled import Compiled
 from ude.solve.controllers import Controller, FixedStep, I
 from ude.solve.engines import Eager, Engine, Task
+from ude.solve.events import Event, Handler, schedule
+from ude.solve.events.schedule import Schedule
 from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout, broadcast_tolerance
 from ude.solve.initial_step import initial_step
@@ -43,6 +46,10 @@ def solve(
     adjoint: Adjoint = Direct(),  # noqa: B008
     dense: bool = True,
     max_steps: int = 100_000,
+    min_step: float = 0.0,
+    max_step: float = math.inf,
+    stop_at: Tensor | Sequence[float] | None = None,
+    events: Sequence[Event] = (),
     throw: bool = True,
     progress: bool = False,
 ) -> Solution:
@@ -70,6 +77,14 @@ def solve(
         adjoint: `Direct()`, or `Checkpointed()` for long solves whose gradient would not fit in memory.
         dense: Keep the continuous solution, so that `solution(t)` works.
         max_steps: Most attempts per sample.
+        min_step: Shortest step, in the unit of time, that the controller may ask for. A sample whose error is too large
+            even so fails, unless the controller says `accepts_shortest`. Steps that end at a stop may be shorter.
+        max_step: Longest step; for events or inputs that a longer one could overlook.
+        stop_at: Times at which steps must end, of shape `(stops,)`, or `(stops, batch)` for a batched problem, such as
+            kinks of the vector field in time; those outside of a sample's interval have no effect on it. After a jump
+            use `PresetTimes`, which starts the method again.
+        events: What to look for, a list of `ContinuousEvent`, `DiscreteEvent`, `PresetTimes`, `Periodic`,
+            `SteadyState`, `ManifoldProjection`, `PositiveDomain`; see `Solution.events`. Needs the eager engine.
         throw: Raise `SolveError` if a sample fails; otherwise see `Solution.status`.
         progress: Show a progress bar.
 
@@ -94,9 +109,20 @@ def solve(
     given, times = read_save_at(save_at, t0, t1, batched=problem.batched)
     field = layout.bind(problem.vector_field, problem.p)
     field.check_jacobian(t0, y0)
-    limits = _limits(problem.y0, layout, t0, t1, rtol, atol)
+    plan_of_stops = schedule(t0.detach(), t1.detach(), stop_at, events)
+    limits = _limits(problem.y0, layout, t0, plan_of_stops, rtol, atol, min_step, max_step)
     if isinstance(method, Backend):
-        _refuse_options(dt=dt, controller=controller, engine=engine, adjoint=adjoint, progress=progress)
+        _refuse_options(
+            dt=dt is not None,
+            controller=controller is not None,
+            engine=engine != "eager",
+            adjoint=adjoint != Direct(),
+            progress=progress,
+            min_step=min_step != 0.0,
+            max_step=max_step != math.inf,
+            stop_at=stop_at is not None,
+            events=bool(events),
+        )
         solution, reason = solve_by_backend(method, layout, field, y0, (t0, t1), times, (limits.rtol, limits.atol))
     else:
         method = _default_method(rtol, y0) if method is None else method
@@ -109,6 +135,7 @@ def solve(
             controller=_controller(controller, method, dt),
             limits=limits,
             differentiate=torch.is_grad_enabled(),
+            handler=_handler(events, plan_of_stops, layout, problem.p, field, method) if events else None,
         )
         steps = int(positive("max_steps", max_steps))
         plan = Plan(engine=_engine(engine), adjoint=adjoint, max_steps=steps, dense=dense, progress=progress)
@@ -137,7 +164,15 @@ def _integrate(
     t0, t1 = span
     length = (t1 - t0).detach()
     direction = torch.where(length < 0, -1.0, 1.0).to(length)
+    if task.handler is not None and not plan.engine.handles_events:
+        raise ValueError(
+            f'`events` need `engine="eager"`, got {plan.engine}: compiled steps cannot look for them. '
+            "Times to stop at without an effect can be given as `stop_at`."
+        )
     point, evaluations, carries_gradient = _start(task, t0, y0, length, dt, probe=plan.engine.probes)
+    if task.handler is not None:
+        point = point._replace(watch=task.handler.watch(point.t, point.y))
+        carries_gradient = task.differentiate
     saver = _saver(times, t0, t1, direction)
     dense = plan.dense and plan.adjoint.keeps_trace
     with progress_bar(t0, t1) if plan.progress else nullcontext() as report:
@@ -158,15 +193,28 @@ def _saver(times: Tensor | None, t0: Tensor, t1: Tensor, direction: Tensor) -> S
     return AtTimes(ts=times, direction=direction, t0=t0.detach(), differentiable=moving)
 
 
-def _refuse_options(*, dt: object, controller: object, engine: object, adjoint: object, progress: bool) -> None:
+def _handler(
+    events: Sequence[Event], stops: Schedule, layout: Layout, p: Any, field: FlatField, method: Method
+) -> Handler:
+    for event in events:
+        if not isinstance(event, Event):
+            raise ValueError(
+                f"`events` must be a list of events such as `ContinuousEvent(condition=...)`, got a list with "
+                f"{type(event).__name__}."
+            )
+    return Handler(
+        events=tuple(events),
+        schedule=stops,
+        layout=layout,
+        p=p,
+        field=field,
+        method=method,
+        differentiate=torch.is_grad_enabled(),
+    )
+
+
+def _refuse_options(**given: bool) -> None:
     """Raise if an option was given that another library's solver would not follow."""
-    given = {
-        "dt": dt is not None,
-        "controller": controller is not None,
-        "engine": engine != "eager",
-        "adjoint": adjoint != Direct(),
-        "progress": progress,
-    }
     refused = [name for name, is_given in given.items() if is_given]
     if refused:
         raise ValueError(
@@ -192,14 +240,30 @@ def _controller(controller: Controller | None, method: Method, dt: float | Tenso
     return controller
 
 
-def _limits(y0: State, layout: Layout, t0: Tensor, t1: Tensor, rtol: float | State, atol: float | State) -> Limits:
+def _limits(
+    y0: State,
+    layout: Layout,
+    t0: Tensor,
+    stops: Schedule,
+    rtol: float | State,
+    atol: float | State,
+    min_step: float,
+    max_step: float,
+) -> Limits:
     eps = torch.finfo(t0.dtype).eps
-    t0, t1 = t0.detach(), t1.detach()
+    t0 = t0.detach()
+    if not 0.0 <= min_step <= max_step or max_step == 0.0 or min_step == math.inf:
+        raise ValueError(
+            f"Steps need 0 <= min_step <= max_step, min_step finite, max_step positive, got {min_step}, {max_step}."
+        )
     return Limits(
-        t1=t1,
-        floor=eps**2 * (t1 - t0).abs(),
+        stops=stops.times,
+        before=stops.before,
+        floor=eps**2 * (stops.times[-1] - t0).abs(),
         rtol=broadcast_tolerance("rtol", rtol, layout, y0, t0),
         atol=broadcast_tolerance("atol", atol, layout, y0, t0),
+        shortest=t0.new_tensor(min_step),
+        longest=t0.new_tensor(max_step),
     )
 
 
@@ -227,13 +291,15 @@ def _start(
         evaluations += 1
     else:
         first = span.abs()
+    first = torch.minimum(first.clamp(min=task.limits.shortest), task.limits.longest)
     sound = y0.detach().isfinite().all(-1) & first.isfinite()
     status = torch.where(sound, RUNNING, int(Status.NON_FINITE))
     status = torch.where(sound & (span == 0), int(Status.SUCCESS), status)
     step = torch.copysign(torch.where(sound, first, 0.0), span)
     gradient = torch.is_grad_enabled() and (f0 is None or any(x.requires_grad for x in (f0, y0, t0, *carry)))
     memory = task.controller.init(torch.ones_like(span))
-    return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status), evaluations, gradient
+    stop = torch.zeros_like(status)
+    return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status, stop=stop), evaluations, gradient
 
 
 def _engine(engine: str | Engine) -> Engine:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ude._typing import FlatField, VectorField
 from ude.methods.method import Method
 from ude.solve.controllers import Controller
+from ude.solve.events import Handler, Happening
 from ude.solve.flatten import Layout
 from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt
 from ude.solve.trace import Trace
@@ -31,6 +32,7 @@ class Task:
         differentiate: The result is to carry a gradient.
         keep_states: States and stages of every attempt are needed later.
         report: Called now and then with the point reached; None for silence.
+        handler: Looks for events after every attempt; None if there are none to look for.
     """
 
     vector_field: VectorField
@@ -43,6 +45,7 @@ class Task:
     differentiate: bool
     keep_states: bool = True
     report: Callable[[Tensor], None] | None = None
+    handler: Handler | None = None
 
 
 @runtime_checkable
@@ -57,6 +60,11 @@ class Engine(Protocol):
     @property
     def probes(self) -> bool:
         """It must know before the first step whether the result will carry a gradient."""
+        ...
+
+    @property
+    def handles_events(self) -> bool:
+        """It can look for events after every attempt."""
         ...
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
@@ -78,21 +86,43 @@ class Eager:
         """Nothing depends on it."""
         return False
 
+    @property
+    def handles_events(self) -> bool:
+        """It looks for events after every attempt."""
+        return True
+
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts; looks after each whether any sample is still running."""
         records: list[Attempt] = []
+        happenings: list[Happening] = []
         for _ in range(attempts):
             following, record = self._attempt(task, point)
-            if task.differentiate and not bool(record.finite.all()):
-                # Values stay the same; the backward pass no longer meets the infinite derivatives of this attempt.
-                following, record = self._attempt(task, point, ~record.finite)
+            blocked = _blocked(task, record)
+            if blocked is not None:
+                following, record = self._attempt(task, point, blocked)
+            if task.handler is not None:
+                following, record, new = task.handler.after(point, following, record)
+                happenings += new
             records.append(record)
             point = following
             if task.report is not None:
                 task.report(point.t)
             if not bool((point.status == RUNNING).any()):
                 break
-        return point, Trace.of(records)
+        return point, Trace.of(records, happenings)
 
     def _attempt(self, task: Task, point: Point, blocked: Tensor | None = None) -> tuple[Point, Attempt]:
         return attempt(task.field, task.method, task.controller, task.limits, point, blocked)
+
+
+def _blocked(task: Task, record: Attempt) -> Tensor | None:
+    """Return the samples whose attempt must be made again as one that fails, None if there are none."""
+    blocked = None
+    if task.differentiate and not bool(record.finite.all()):
+        # Values stay the same; the backward pass no longer meets the infinite derivatives of this attempt.
+        blocked = ~record.finite
+    if task.handler is not None:
+        outside = record.accepted & task.handler.violates(record.y1)
+        if bool(outside.any()):
+            blocked = ~record.finite | outside
+    return blocked

@@ -11,6 +11,7 @@ CAUSES = {
     Status.STEP_TOO_SMALL: "the step became too small for the precision of the time",
     Status.NON_FINITE: "the state or the vector field is infinite or NaN, however short the step",
     Status.BACKEND_FAILED: "the backend gave up",
+    Status.EVENTS_STALLED: "events followed one another without progress in time",
 }
 REMEDIES = {
     Status.MAX_STEPS: "Raise `max_steps` or loosen `rtol` and `atol`.",
@@ -20,9 +21,14 @@ REMEDIES = {
     ),
     Status.NON_FINITE: (
         "Look for a division by zero, a root or logarithm of a negative number, or a growth without bound; shorten "
-        "`t_span`, or scale the outputs of a network that was just initialised."
+        "`t_span`, or scale the outputs of a network that was just initialised. With `PositiveDomain`, the vector "
+        "field may lead out of the domain."
     ),
     Status.BACKEND_FAILED: "Try a method of this library, or other tolerances.",
+    Status.EVENTS_STALLED: (
+        "Let an event with `terminate=True` end the solve before, such as one for a small velocity, or change `affect` "
+        "so that the condition leaves zero."
+    ),
 }
 STIFF = 1e3
 """Fastest rate times interval above which an explicit method is likely to be limited by stability."""
@@ -31,7 +37,7 @@ STIFF = 1e3
 def raise_on_failure(solution: Solution, problem: ODEProblem, reason: str) -> None:
     """Raise `SolveError` naming the first sample that failed, if any did."""
     status = torch.atleast_1d(solution.status)
-    failed = (status != int(Status.SUCCESS)).nonzero().squeeze(-1).tolist()
+    failed = (~torch.atleast_1d(solution.success)).nonzero().squeeze(-1).tolist()
     if not failed:
         return
     sample, kind = failed[0], Status(int(status[failed[0]]))

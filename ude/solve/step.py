@@ -20,16 +20,23 @@ class Limits(NamedTuple):
     """What stays the same from step to step; tensors, so that new values need no new compilation.
 
     Args:
-        t1: End of the interval, shape `(batch,)`.
+        stops: Times at which steps must end, in the direction of time, shape `(stops, batch)`; the last ones are the
+            ends of the interval.
+        before: Where the last stage of such a step is taken, same shape.
         floor: A step that must become shorter than this, or than the resolution of `t`, fails; shape `(batch,)`.
         rtol: Relative tolerance, shape `()` or `(batch, state)`.
         atol: Absolute tolerance, likewise; positive.
+        shortest: No step is made shorter for its error, shape `()`.
+        longest: No step is longer, shape `()`.
     """
 
-    t1: Tensor
+    stops: Tensor
+    before: Tensor
     floor: Tensor
     rtol: Tensor
     atol: Tensor
+    shortest: Tensor
+    longest: Tensor
 
 
 class Point(NamedTuple):
@@ -42,6 +49,8 @@ class Point(NamedTuple):
         carry: What the method hands from step to step.
         memory: What the controller remembers; detached.
         status: `RUNNING` or a `Status`, shape `(batch,)`.
+        stop: Number of the next stop, shape `(batch,)`.
+        watch: What events remember; detached.
     """
 
     t: Tensor
@@ -50,6 +59,8 @@ class Point(NamedTuple):
     carry: Carry
     memory: Memory
     status: Tensor
+    stop: Tensor
+    watch: Memory = ()
 
 
 class Attempt(NamedTuple):
@@ -108,10 +119,11 @@ def attempt(
         The next point, and the record of the attempt.
     """
     active = point.status == RUNNING
-    remaining = limits.t1 - point.t.detach()
+    target = _target(limits.stops, point.stop)
+    remaining = _target(limits.before, point.stop) - point.t.detach()
     # A last step up to 1 % longer avoids one of a length near rounding error (Hairer's DOPRI5 does the same).
-    last = remaining.abs() <= 1.01 * point.dt.abs()
-    tried = torch.where(last, remaining, point.dt)
+    arrives = remaining.abs() <= 1.01 * point.dt.abs()
+    tried = torch.where(arrives, remaining, point.dt)
     dt = torch.where(active if blocked is None else active & ~blocked, tried, 0.0)
     result = method.step(field, point.t, dt, point.y, point.carry)
     error = torch.zeros_like(point.dt)
@@ -123,16 +135,19 @@ def attempt(
         finite = finite & ~blocked
     decision = controller.decide(error.detach(), finite, point.memory, method.error_order)
     accepted = active & decision.accept
-    step_taken, next_dt = accepted.unsqueeze(-1), torch.where(active, tried * decision.factor, point.dt)
-    if not controller.needs_error:
-        next_dt = point.dt
+    if controller.accepts_shortest:
+        accepted = accepted | (active & finite & (tried.abs() <= limits.shortest))
+    arrived = accepted & arrives
+    next_dt = torch.where(active, tried * decision.factor, point.dt) if controller.needs_error else point.dt
+    next_dt = _bounded(next_dt, limits, point.dt, arrived)
     # A step below the resolution of the time, or a rejected one that cannot shrink, is the end of its sample.
     floor = torch.maximum(limits.floor, 10 * torch.finfo(dt.dtype).eps * point.t.detach().abs())
-    stuck = (next_dt.abs() <= floor) | (~accepted & (decision.factor >= 1.0))
+    cannot_shrink = (decision.factor >= 1.0) | (tried.abs() <= limits.shortest)
+    stuck = (next_dt.abs() <= floor) | (~accepted & cannot_shrink)
     failure = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
-    status = torch.where(active & stuck, failure, point.status)
-    status = torch.where(accepted & last, int(Status.SUCCESS), status)
-    t = torch.where(accepted, torch.where(last, limits.t1, point.t + dt), point.t)
+    status = torch.where(active & stuck & ~arrived, failure, point.status)
+    status = torch.where(arrived & (target == limits.stops[-1]), int(Status.SUCCESS), status)
+    t = torch.where(accepted, torch.where(arrives, target, point.t + dt), point.t)
     record = Attempt(
         t=point.t,
         dt=dt,
@@ -146,6 +161,7 @@ def attempt(
         accepted=accepted,
         finite=finite | ~active,
     )
+    step_taken = accepted.unsqueeze(-1)
     following = Point(
         t=t,
         dt=next_dt,
@@ -153,8 +169,24 @@ def attempt(
         carry=tuple(torch.where(step_taken, new, old) for new, old in zip(result.carry, point.carry, strict=True)),
         memory=decision.memory,
         status=status,
+        stop=point.stop + arrived,
+        watch=point.watch,
     )
     return following, record
+
+
+def _target(stops: Tensor, number: Tensor) -> Tensor:
+    """Return the next stop of every sample, the last one again where it has been reached."""
+    if len(stops) == 1:
+        return stops[0]
+    return stops.gather(0, number.clamp(max=len(stops) - 1).unsqueeze(0)).squeeze(0)
+
+
+def _bounded(proposed: Tensor, limits: Limits, before: Tensor, arrived: Tensor) -> Tensor:
+    """Return the length of the next step within the limits; a stop that cut a step short does not shorten the next."""
+    if len(limits.stops) > 1:
+        proposed = torch.where(arrived & (proposed.abs() < before.abs()), before, proposed)
+    return torch.copysign(torch.minimum(proposed.abs().clamp(min=limits.shortest), limits.longest), proposed)
 
 
 def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, limits: Limits) -> Tensor:

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ude.solve.events import Happening
 from ude.solve.step import Attempt
 
 
@@ -81,6 +82,7 @@ class Trace:
         active: The sample was running.
         accepted: The step was taken.
         store: States and stages.
+        happenings: Events, in their order.
     """
 
     t: Tensor
@@ -91,10 +93,11 @@ class Trace:
     active: Tensor
     accepted: Tensor
     store: Store
+    happenings: tuple[Happening, ...] = ()
 
     @classmethod
-    def of(cls, attempts: Sequence[Attempt]) -> Trace:
+    def of(cls, attempts: Sequence[Attempt], happenings: Sequence[Happening] = ()) -> Trace:
         """Stack the numbers of single attempts."""
         names = ("t", "dt", "t1", "error", "stiffness", "active", "accepted")
         numbers = {name: torch.stack([getattr(one, name) for one in attempts]) for name in names}
-        return cls(**numbers, store=SingleAttempts(tuple(attempts)))
+        return cls(**numbers, store=SingleAttempts(tuple(attempts)), happenings=tuple(happenings))
