@@ -14,12 +14,20 @@ from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.methods import (
     BS3,
+    ESDIRK,
     RK4,
+    TRBDF2,
+    DiagonalTableau,
     Dopri5,
     Dopri8,
     Euler,
     ExplicitRungeKutta,
     Heun,
+    KenCarp3,
+    KenCarp4,
+    Kvaerno3,
+    Kvaerno4,
+    Kvaerno5,
     Midpoint,
     Ralston,
     Rodas4,
@@ -33,7 +41,7 @@ from ude.methods import (
     Vern7,
 )
 from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
-from ude.nonlinear import GMRES, LU
+from ude.nonlinear import GMRES, LU, Newton
 from ude.problems import EventLog, ODEProblem, Solution, SolveError, Stats, Status, Steps, Trajectories
 from ude.solve import (
     PI,
@@ -76,6 +84,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BS3",
+    "ESDIRK",
     "GMRES",
     "LBFGS",
     "LU",
@@ -85,6 +94,7 @@ __all__ = [
     "RK4",
     "SR3",
     "STLSQ",
+    "TRBDF2",
     "UDE",
     "Adam",
     "Checkpointed",
@@ -92,6 +102,7 @@ __all__ = [
     "Compiled",
     "ContinuousEvent",
     "Custom",
+    "DiagonalTableau",
     "Direct",
     "Discovery",
     "DiscreteEvent",
@@ -110,9 +121,15 @@ __all__ = [
     "Heun",
     "I",
     "InitialStates",
+    "KenCarp3",
+    "KenCarp4",
+    "Kvaerno3",
+    "Kvaerno4",
+    "Kvaerno5",
     "ManifoldProjection",
     "Midpoint",
     "MultipleShooting",
+    "Newton",
     "ODEProblem",
     "Parameter",
     "Periodic",

@@ -1,8 +1,10 @@
 """One step of each solver; never a loop."""
 
 from ude.methods.catalogue import BS3, RK4, Dopri5, Dopri8, Euler, Heun, Midpoint, Ralston, Tsit5, Vern7
+from ude.methods.diagonal_tableau import DiagonalTableau
+from ude.methods.esdirk import ESDIRK, TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5
 from ude.methods.explicit import ExplicitRungeKutta
-from ude.methods.method import Carry, Method, StepResult
+from ude.methods.method import Carry, IteratingMethod, Method, StepResult, Tolerances
 from ude.methods.rosenbrock import Rodas4, Rodas5P, Rosenbrock, Rosenbrock23
 from ude.methods.rosenbrock_tableau import RosenbrockTableau
 from ude.methods.tableau import Tableau
@@ -14,17 +16,30 @@ EXPLICIT = (Euler(), Heun(), Midpoint(), Ralston(), BS3(), RK4(), Dopri5(), Tsit
 ROSENBROCK = (Rosenbrock23(), Rodas4(), Rodas5P())
 """One instance of every Rosenbrock method, by order."""
 
+ESDIRKS = (TRBDF2(), Kvaerno3(), KenCarp3(), Kvaerno4(), KenCarp4(), Kvaerno5())
+"""One instance of every ESDIRK method, by order."""
+
 __all__ = [
     "BS3",
+    "ESDIRK",
+    "ESDIRKS",
     "EXPLICIT",
     "RK4",
     "ROSENBROCK",
+    "TRBDF2",
     "Carry",
+    "DiagonalTableau",
     "Dopri5",
     "Dopri8",
     "Euler",
     "ExplicitRungeKutta",
     "Heun",
+    "IteratingMethod",
+    "KenCarp3",
+    "KenCarp4",
+    "Kvaerno3",
+    "Kvaerno4",
+    "Kvaerno5",
     "Method",
     "Midpoint",
     "Ralston",
@@ -36,6 +51,7 @@ __all__ = [
     "StepResult",
     "Tableau",
     "Taylor",
+    "Tolerances",
     "Tsit5",
     "Vern7",
 ]

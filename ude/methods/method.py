@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from ude._typing import FlatField
@@ -28,6 +30,38 @@ class StepResult(NamedTuple):
     stiffness: Tensor | None
     stages: tuple[Tensor, ...]
     carry: Carry
+
+
+class Tolerances(NamedTuple):
+    """The error of a state that the solve allows, `atol + rtol * |y|` in each component.
+
+    Args:
+        rtol: Relative tolerance, shape `()` or `(batch, state)`.
+        atol: Absolute tolerance, likewise or `(batch, 1)`.
+    """
+
+    rtol: Tensor
+    atol: Tensor
+
+    @classmethod
+    def tight(cls, y: Tensor) -> Tolerances:
+        """Return tolerances some digits above rounding: 1e5 units of it, relative to the largest component."""
+        rtol = y.new_tensor(1e5 * torch.finfo(y.dtype).eps)
+        return cls(rtol, rtol * y.detach().abs().amax(-1, keepdim=True) + torch.finfo(y.dtype).tiny)
+
+    def norm(self, y: Tensor, factor: Tensor) -> Callable[[Tensor], Tensor]:
+        r"""Return $x \mapsto \sqrt{\operatorname{mean}_i |s\, x_i / (a_i + r_i |y_i|)|^2}$, per sample, a constant.
+
+        Tolerances below the resolution of the state count as 1e3 units of rounding.
+
+        Args:
+            y: State, shape `(batch, state)`.
+            factor: $s$, shape `(batch, 1)`.
+        """
+        size = y.detach().abs()
+        allowed = torch.addcmul(self.atol, size, self.rtol.clamp(min=1e3 * torch.finfo(y.dtype).eps))
+        weight = factor.detach() / allowed * y.shape[-1] ** -0.5
+        return lambda x: torch.linalg.vector_norm(x * weight, dim=-1)
 
 
 @runtime_checkable
@@ -81,3 +115,23 @@ class Method(Protocol):
         The state at `t + theta * dt` is $y + dt \sum_i b_i(\theta) k_i$ for $0 \le \theta \le 1$.
         """
         ...
+
+
+@runtime_checkable
+class IteratingMethod(Protocol):
+    """A method that finds its steps by iteration, as exactly as the solve needs them."""
+
+    def step_within(
+        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+    ) -> StepResult:
+        """Take one step as `Method.step` does, with an error of the iteration well below the tolerances."""
+        ...
+
+
+def take_step(
+    method: Method, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+) -> StepResult:
+    """Take one step of any method; one that iterates is told the tolerances."""
+    if isinstance(method, IteratingMethod):
+        return method.step_within(f, t, dt, y, carry, tolerances)
+    return method.step(f, t, dt, y, carry)

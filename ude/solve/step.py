@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
-from ude.methods.method import Carry, Method
+from ude.methods.method import Carry, Method, Tolerances, take_step
 from ude.problems.solution import Status
 from ude.solve.controllers import Controller, Memory
 
@@ -125,7 +125,8 @@ def attempt(
     arrives = remaining.abs() <= 1.01 * point.dt.abs()
     tried = torch.where(arrives, remaining, point.dt)
     dt = torch.where(active if blocked is None else active & ~blocked, tried, 0.0)
-    result = method.step(field, point.t, dt, point.y, point.carry)
+    tolerances = Tolerances(limits.rtol, limits.atol)
+    result = take_step(method, field, point.t, dt, point.y, point.carry, tolerances)
     error = torch.zeros_like(point.dt)
     if result.error is not None:
         error = error_ratio(result.error, point.y, result.y1, limits)
