@@ -102,6 +102,20 @@ def test_compiles_into_one_graph(n):
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("rate", [False, True])
+def test_compiles_whatever_the_field_is_made_of(rate):
+    t, y = point(2)
+    weight = torch.randn(2, 2, dtype=F64)
+    for f in (
+        lambda t, y: torch.ones_like(y),
+        lambda t, y: y @ weight,
+        lambda t, y: torch.stack(tuple(x * t for x in y.unbind(-1)), -1),
+    ):
+        compiled = torch.compile(lambda t, y, f=f: linearise(f, t, y, rate=rate)[:3], fullgraph=True, backend="eager")
+        for a, b in zip(compiled(t, y), linearise(f, t, y, rate=rate), strict=True):
+            assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-14, atol=1e-15)
+
+
 class Known:
     """A field that knows its Jacobian (and gives one that differentiation would not find)."""
 

@@ -187,7 +187,7 @@ def test_is_a_method_with_a_readable_name_and_makes_the_stated_evaluations(metho
 
 
 def field(weight):
-    return lambda t, y: torch.tanh(torch.nn.functional.linear(y, weight)) * torch.cos(t)[:, None] - y**3
+    return lambda t, y: torch.tanh(y @ weight.T) * torch.cos(t)[:, None] - y**3
 
 
 def weights(n, seed=0):
@@ -267,8 +267,7 @@ def test_stiffness_is_at_least_the_largest_rate(solver):
     assert step.stiffness.item() == pytest.approx(1e4, rel=1e-2)
 
 
-@pytest.mark.parametrize("method", ROSENBROCK, ids=str)
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize(("method", "n"), [(Rosenbrock23(), 3), (Rodas5P(), 2)], ids=str)
 def test_a_step_compiles_into_one_graph(method, n):
     f = field(weights(n))
 

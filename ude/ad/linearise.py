@@ -92,10 +92,12 @@ def linearise(f: FlatField, t: Tensor, y: Tensor, *, rate: bool = True) -> Linea
     _check_state(y)
     if isinstance(f, Linearisable):
         return f.linearise(t, y, rate=rate)
-    # The compiler may take a size for a symbol; this makes it a number, as the algebra needs it.
+    # The compiler may take a size for a symbol; this makes it a number.
     n = operator.index(y.shape[-1])
-    algebra = directions(n + rate, 1, collapsed=False)
     seeds = torch.eye(n + 1, n + 1, dtype=y.dtype, device=y.device)
+    if torch.compiler.is_compiling():
+        return _traced(f, t, y, seeds[: n + rate], rate=rate)
+    algebra = directions(n + rate, 1, collapsed=False)
     state = Jet(algebra, y, seeds[: n + rate, :n].unsqueeze(1))
     time = Jet(algebra, t, seeds[:, n:].to(t.dtype)) if rate else t
     result = _result(f(time, state), algebra, y)  # pyright: ignore[reportArgumentType]
@@ -110,6 +112,8 @@ def time_derivative(f: FlatField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
         >>> time_derivative(lambda t, y: t[:, None] ** 2 * y, torch.tensor([3.0]), torch.ones(1, 1))
         (tensor([[9.]]), tensor([[6.]]))
     """
+    if torch.compiler.is_compiling():
+        return _traced_product(lambda t: f(t, y), (t,), (torch.ones_like(t),))
     algebra = univariate(1)
     time = Jet(algebra, t, torch.ones_like(t).unsqueeze(0))
     result = _result(f(time, y), algebra, y)  # pyright: ignore[reportArgumentType]
@@ -140,6 +144,8 @@ def jacobian_product(f: FlatField, t: Tensor, y: Tensor) -> JacobianProduct:
         return matrix if isinstance(matrix, JacobianProduct) else JacobianProduct.of(matrix)
 
     def forward(v: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return _traced_product(lambda y: f(t, y), (y,), (v,))[1]
         algebra = univariate(1)
         return _result(f(t, Jet(algebra, y, v.unsqueeze(0))), algebra, y).slot(1)  # pyright: ignore[reportArgumentType]
 
@@ -147,6 +153,29 @@ def jacobian_product(f: FlatField, t: Tensor, y: Tensor) -> JacobianProduct:
         return torch.func.vjp(lambda y: f(t, y), y)[1](w)[0]
 
     return JacobianProduct(forward, transposed)
+
+
+def _traced(f: FlatField, t: Tensor, y: Tensor, seeds: Tensor, *, rate: bool) -> Linearisation:
+    """Do the same by the transforms of PyTorch, which the compiler traces sooner than jets, and with every function.
+
+    Their overhead, several times that of jets, is compiled away.
+    """
+    n = operator.index(y.shape[-1])
+
+    def along(seed: Tensor) -> tuple[Tensor, Tensor]:
+        if not rate:
+            return _traced_product(lambda y: f(t, y), (y,), (seed[:n].expand_as(y),))
+        return _traced_product(f, (t, y), (seed[n].to(t.dtype).expand_as(t), seed[:n].expand_as(y)))
+
+    values, slopes = torch.func.vmap(along)(seeds)
+    return Linearisation(values[0], slopes[:n].movedim(0, -1), slopes[n] if rate else None)
+
+
+def _traced_product(
+    f: Callable[..., Tensor], point: tuple[Tensor, ...], direction: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    value, slope = torch.func.jvp(f, point, direction)[:2]
+    return value, slope
 
 
 def _check_state(y: Tensor) -> None:

@@ -72,7 +72,7 @@ class Layout:
 
     def flatten(self, y: State, lead: int = 0) -> Tensor:
         """Return `y`, with `lead` axes before the state's own, as `(*lead, batch, state)`."""
-        leaves = [y] if self.spec is None else pytree.tree_leaves(y)
+        leaves = [y] if self.spec is None else pytree.tree_leaves(y, is_leaf=is_tensor)
         rows = [
             leaf.reshape(*leaf.shape[: lead + self.batched], *[1] * (not self.batched), math.prod(shape))
             for leaf, shape in zip(leaves, self.shapes, strict=True)
@@ -112,7 +112,7 @@ class Layout:
         lead = tuple(y.shape[:1]) if self.batched else ()
         leaves = [derivative]
         if self.spec is not None:
-            leaves, spec = pytree.tree_flatten(derivative)
+            leaves, spec = pytree.tree_flatten(derivative, is_leaf=is_tensor)
             if spec != self.spec:
                 raise ValueError(f"The vector field must return the structure of `y0`, {self.spec}, got {spec}.")
         for leaf, shape in zip(leaves, self.shapes, strict=True):
