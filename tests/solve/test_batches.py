@@ -129,3 +129,12 @@ def test_shared_times_stay_shared():
     torch.testing.assert_close(solution.ys[2, 0], alone.ys[0], rtol=1e-10, atol=1e-10)
     with pytest.raises(ValueError, match=r"\[0, 3\], got 4"):
         ude.solve(problem, Tsit5(), save_at=[4.0])
+
+
+def test_tolerances_of_a_dict_state_go_by_key_not_by_the_order_of_its_keys():
+    start = {"x": torch.ones(1, dtype=torch.float64), "v": torch.zeros(1, dtype=torch.float64)}
+    problem = ODEProblem(lambda t, s: {"x": s["v"], "v": -s["x"]}, start, (0.0, 10.0))
+    tight, loose = {"rtol": 1e-10}, {"x": 1e-10, "v": 1e3}
+    one = ude.solve(problem, atol=loose, **tight)
+    other = ude.solve(problem, atol=dict(reversed(loose.items())), **tight)
+    assert int(one.stats.accepted) == int(other.stats.accepted)

@@ -316,5 +316,5 @@ def test_second_derivatives_of_event_times_are_refused_rather_than_wrong():
     event = ContinuousEvent(condition=lambda t, y: y[0] - c, terminate=True)
     time = solve(ODEProblem(lambda t, y: -y, double(2.0), (0.0, 10.0)), events=[event]).events.ts[0]
     (first,) = torch.autograd.grad(time, c, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+    with pytest.raises(RuntimeError, match="second derivative"):
         torch.autograd.grad(first, c)

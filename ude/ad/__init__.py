@@ -6,6 +6,7 @@ from ude.ad.counting import ProductCount, count_products
 from ude.ad.implicit import implicit
 from ude.ad.jacobian import Mode, jacobian
 from ude.ad.jet import Jet, jet
+from ude.ad.leaves import leaves
 from ude.ad.linearise import (
     JacobianProduct,
     Linearisable,
@@ -30,6 +31,7 @@ from ude.ad.operators import (
     linear_operator,
     weighted_laplacian,
 )
+from ude.ad.pushforward import pushforward
 from ude.ad.recompute import checkpoint
 from ude.ad.rules import bilinear, elementwise, linear, register, registered
 from ude.ad.tape import is_tensor
@@ -70,11 +72,13 @@ __all__ = [
     "jet",
     "jvp",
     "laplacian",
+    "leaves",
     "linear",
     "linear_operator",
     "linearise",
     "mean_square_derivatives",
     "ode_series",
+    "pushforward",
     "register",
     "registered",
     "time_derivative",

@@ -8,6 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ude.ad.once import once
+
+REASON = (
+    "A second derivative was asked for through a result whose first derivative is known but not recorded, such as the "
+    "time of an event or a continuous adjoint. Use `adjoint=Direct()` without events where you need one."
+)
+
 Pullback = Callable[[Tensor], Sequence[Tensor]]
 
 
@@ -18,7 +25,7 @@ def attach(value: Tensor, inputs: Sequence[Tensor], pullback: Pullback) -> Tenso
         value: What was computed, detached.
         inputs: What it depends on.
         pullback: Maps a cotangent $\bar y$ to $\bar y^T\, \partial y / \partial x$ for every input. Called at most
-            once; second derivatives are not available.
+            once; second derivatives are not available and raise.
 
     Example:
         >>> x = torch.tensor(3.0, requires_grad=True)
@@ -34,9 +41,13 @@ class _Attached(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pullback: Pullback, value: Tensor, *inputs: Tensor) -> Tensor:
         ctx.pullback = pullback
+        ctx.save_for_backward(*inputs)
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (None, None, *ctx.pullback(cotangents[0]))
+        with torch.no_grad():
+            results = ctx.pullback(cotangents[0])
+        if torch.is_grad_enabled():
+            results = [once(REASON, result, cotangents[0], *ctx.saved_tensors) for result in results]
+        return (None, None, *results)

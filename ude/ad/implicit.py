@@ -8,6 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ude.ad.once import once
+
+REASON = (
+    "The solution of an implicit equation can be differentiated once, got a second derivative. Use a direct linear "
+    "solver (`LU()`) or an explicit method where you need one."
+)
+
 
 def implicit(z: Tensor, residual: Tensor, solve_transposed: Callable[[Tensor], Tensor]) -> Tensor:
     r"""Return the solution z of $g(z, p) = 0$ as a function of everything that g depends on.
@@ -65,20 +72,5 @@ class _GuardedImplicit(torch.autograd.Function):
             result = -ctx.solve_transposed(cotangent)
         if torch.is_grad_enabled():
             # PyTorch's `once_differentiable` raises for the cotangent only and drops what comes through the residual.
-            result = _Once.apply(result, cotangent, *ctx.saved_tensors)
+            result = once(REASON, result, cotangent, *ctx.saved_tensors)
         return None, result, None
-
-
-class _Once(torch.autograd.Function):
-    """A value whose derivatives are not known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, *depends_on: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        raise RuntimeError(
-            "The solution of an implicit equation can be differentiated once, got a second derivative. Use a direct "
-            "linear solver (`LU()`) or an explicit method where you need one."
-        )

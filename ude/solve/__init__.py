@@ -3,6 +3,7 @@
 from ude.solve.adjoints import Checkpointed, Direct
 from ude.solve.backends import SciPy, TorchDiffEq, TorchDiffEqOptions
 from ude.solve.compiled import Compiled
+from ude.solve.continuous import Backsolve, Forward, Gauss, Interpolating
 from ude.solve.controllers import PI, PID, FixedStep, I
 from ude.solve.door import solve
 from ude.solve.engines import Eager
@@ -19,6 +20,7 @@ from ude.solve.events import (
 __all__ = [
     "PI",
     "PID",
+    "Backsolve",
     "Checkpointed",
     "Compiled",
     "ContinuousEvent",
@@ -26,7 +28,10 @@ __all__ = [
     "DiscreteEvent",
     "Eager",
     "FixedStep",
+    "Forward",
+    "Gauss",
     "I",
+    "Interpolating",
     "ManifoldProjection",
     "Periodic",
     "PositiveDomain",

@@ -20,6 +20,8 @@ from ude.solve.adjoints import Adjoint, Direct, segment_runner
 from ude.solve.assemble import assemble
 from ude.solve.backend import Backend, solve_by_backend
 from ude.solve.compiled import Compiled
+from ude.solve.continuous import ContinuousAdjoint, Gauss, Interpolating, differentiable_states
+from ude.solve.continuous.gradient import Given
 from ude.solve.controllers import Controller, FixedStep, I
 from ude.solve.engines import Eager, Engine, Task
 from ude.solve.events import Event, Handler, schedule
@@ -43,7 +45,7 @@ def solve(
     dt: float | Tensor | None = None,
     controller: Controller | None = None,
     engine: str | Engine = "eager",
-    adjoint: Adjoint = Direct(),  # noqa: B008
+    adjoint: Adjoint | ContinuousAdjoint = Direct(),  # noqa: B008
     dense: bool = True,
     max_steps: int = 100_000,
     min_step: float = 0.0,
@@ -74,7 +76,9 @@ def solve(
         controller: Chooses the step lengths: `I()` by default, `PI()`, `PID()`, `FixedStep()`. A method without
             an error estimate takes constant steps.
         engine: `"eager"` or `"compiled"`, or an engine object with options.
-        adjoint: `Direct()`, or `Checkpointed()` for long solves whose gradient would not fit in memory.
+        adjoint: Where the gradient comes from: `Direct()`, `Checkpointed()` for long solves whose gradient would not
+            fit in memory; or from an equation of its own, `Gauss()`, `Interpolating()`, `Backsolve()`, `Forward()`,
+            which record nothing. Their solution has no gradient but that of `ys`.
         dense: Keep the continuous solution, so that `solution(t)` works.
         max_steps: Most attempts per sample.
         min_step: Shortest step, in the unit of time, that the controller may ask for. A sample whose error is too large
@@ -137,9 +141,23 @@ def solve(
             differentiate=torch.is_grad_enabled(),
             handler=_handler(events, plan_of_stops, layout, problem.p, field, method) if events else None,
         )
-        steps = int(positive("max_steps", max_steps))
-        plan = Plan(engine=_engine(engine), adjoint=adjoint, max_steps=steps, dense=dense, progress=progress)
-        solution, reason = _integrate(task, plan, y0, (t0, t1), times, dt), ""
+        steps, reason = int(positive("max_steps", max_steps)), ""
+        continuous = isinstance(adjoint, ContinuousAdjoint)
+        plan = Plan(
+            engine=_engine(engine),
+            adjoint=Direct() if continuous else adjoint,
+            max_steps=steps,
+            dense=dense or isinstance(adjoint, Interpolating | Gauss),
+            progress=progress,
+        )
+        if continuous:
+            recorded = Given(y0, t0, t1, times)
+            still = replace(task, differentiate=False)
+            solution = differentiable_states(
+                adjoint, task, recorded, lambda y, span, ts: _integrate(still, plan, y, span, ts, dt), solve
+            )
+        else:
+            solution = _integrate(task, plan, y0, (t0, t1), times, dt)
     if given is not None:
         solution = replace(solution, ts=given)
     if throw:

@@ -204,8 +204,8 @@ def broadcast_tolerance(name: str, value: float | State, layout: Layout, y0: Sta
         # A positive floor keeps 0 / 0 out of the error ratio where state and tolerance vanish.
         return like.new_tensor(max(value, smallest if name == "atol" else 0.0))
     try:
-        spread: Callable[[Any, Tensor], Tensor] = lambda v, y: torch.as_tensor(v).to(like).expand(y.shape)  # noqa: E731
-        flat = layout.flatten(pytree.tree_map(spread, value, y0))
+        spread: Callable[[Any, Tensor], Tensor] = lambda y, v: torch.as_tensor(v).to(like).expand(y.shape)  # noqa: E731
+        flat = layout.flatten(pytree.tree_map(spread, y0, value))
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(f"`{name}` must be a number or broadcast to the shape of `y0`: {error}") from error
     if not bool((flat >= 0).all() & flat.isfinite().all()):
