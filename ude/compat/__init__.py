@@ -1,8 +1,8 @@
 """torchdiffeq's call signatures over this library's solver: change the import, keep the program."""
 
 from ude.compat.adjoint import odeint_adjoint
-from ude.compat.door import odeint
+from ude.compat.door import odeint, odeint_dense
 from ude.compat.errors import ArgumentError, OdeintError
 from ude.compat.event import odeint_event
 
-__all__ = ["ArgumentError", "OdeintError", "odeint", "odeint_adjoint", "odeint_event"]
+__all__ = ["ArgumentError", "OdeintError", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event"]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
-from ude.compat.call import Call
+from ude.compat.call import Call, Event
 from ude.compat.callbacks import Watch, Watched
 from ude.compat.control import Control
 from ude.compat.errors import OdeintError
-from ude.compat.foreign import by_torchdiffeq
 from ude.compat.names import ADAPTIVE
 from ude.compat.options import UNBOUNDED, AdaptiveOptions, read_options
-from ude.compat.wrapped import Normed
+from ude.compat.wrapped import Normed, PastJumps
 from ude.methods import Method
-from ude.problems import ODEProblem, Solution, SolveError
+from ude.problems import ODEProblem, Solution, SolveError, Status
 from ude.solve import solve
+from ude.solve.events import ContinuousEvent, PresetTimes
 
 
 def adaptive(call: Call) -> Tensor:
@@ -25,33 +27,105 @@ def adaptive(call: Call) -> Tensor:
         OdeintError: If the solve fails.
     """
     options = read_options(AdaptiveOptions, call.options, call.method)
-    if options.step_t is not None or options.jump_t is not None or options.min_step or options.max_step < float("inf"):
-        return by_torchdiffeq(call)[1]
-    watch = Watch(call.callbacks) if call.callbacks.functions else None
-    control = Control(
-        safety=float(options.safety), ifactor=float(options.ifactor), dfactor=float(options.dfactor), watch=watch
-    )
-    try:
-        solution = solve(
-            ODEProblem(call.field, call.y0, (call.t[0], call.t[-1])),
-            _method(call, watch),
-            save_at=call.t,
-            rtol=call.rtol,
-            atol=call.atol,
-            dt=options.first_step,
-            controller=control,
-            dense=False,
-            max_steps=min(options.max_num_steps * max(len(call.t) - 1, 1), UNBOUNDED),
-        )
-    except SolveError as error:
-        raise OdeintError.of(error) from error
+    intervals = max(len(call.t) - 1, 1)
+    solution = _solve(call, options, (call.t[0], call.t[-1]), call.t, options.max_num_steps * intervals)
     if options.max_num_steps < UNBOUNDED:
         _check_count(solution, call.t, options.max_num_steps)
     return solution.ys
 
 
-def _method(call: Call, watch: Watch | None) -> Method:
+def adaptive_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
+    """Return the time of an event and the packed states at the start and there; the time is a constant.
+
+    Raises:
+        OdeintError: If the solve fails, or no event comes.
+    """
+    options = read_options(AdaptiveOptions, call.options, call.method)
+    if already(call, event):
+        return call.t[0].detach(), torch.stack([call.y0, call.y0])
+    # Farther than any event, and not so far that the least step, a fraction of the interval, would matter.
+    reach = torch.finfo(call.y0.real.dtype).eps ** -0.8
+    end = call.t[0].detach() + (call.t[1] - call.t[0]).detach().sign() * reach
+    watched = [ContinuousEvent(condition=torch.no_grad()(event), terminate=True)]
+    solution = _solve(call, options, (call.t[0], end), end.unsqueeze(0), options.max_num_steps, watched)
+    if solution.status != Status.TERMINATED or solution.events is None:
+        raise OdeintError(f"No event was met until t = {float(end):.3g}. Does `event_fn` change its sign?", solution)
+    # Jumps on the way are events too; this one came last.
+    return at_event(call, solution.events.ts[-1].detach(), solution.events.before[-1])
+
+
+def at_event(call: Call, time: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a call gives back for an event.
+
+    Args:
+        call: The call.
+        time: Of the event, a constant.
+        state: There, at a constant distance from the start: where the start moves, so does its time.
+    """
+    if call.t.requires_grad:
+        slope = call.field(time.to(state.real.dtype), state.detach()).detach()
+        state = state - slope * (call.t[0] - call.t[0].detach()).to(state.real.dtype)
+    return time.to(call.t.dtype), torch.stack([call.y0, state])
+
+
+def adaptive_dense(call: Call) -> Callable[[Tensor], Tensor]:
+    """Return the packed continuous solution of a call.
+
+    Raises:
+        OdeintError: If the solve fails.
+    """
+    options = read_options(AdaptiveOptions, call.options, call.method)
+    return _solve(call, options, (call.t[0], call.t[-1]), call.t[-1:], options.max_num_steps, dense=True)
+
+
+def already(call: Call, event: Event) -> bool:
+    """Return whether an event is met at the start."""
+    with torch.no_grad():
+        return bool(event(call.t[0].to(call.y0.real.dtype), call.y0) == 0)
+
+
+def _solve(
+    call: Call,
+    options: AdaptiveOptions,
+    t_span: tuple[Tensor, Tensor],
+    save_at: Tensor,
+    max_steps: int,
+    events: Sequence[ContinuousEvent] = (),
+    *,
+    dense: bool = False,
+) -> Solution:
+    """Solve with the options of a call."""
+    watch = Watch(call.callbacks, options.min_step) if call.callbacks.functions else None
+    jumps = [] if options.jump_t is None else [PresetTimes(options.jump_t)]
+    try:
+        return solve(
+            ODEProblem(call.field, call.y0, t_span),
+            _method(call, options, watch),
+            save_at=save_at,
+            rtol=call.rtol,
+            atol=call.atol,
+            dt=options.first_step,
+            controller=Control(
+                safety=float(options.safety),
+                ifactor=float(options.ifactor),
+                dfactor=float(options.dfactor),
+                watch=watch,
+            ),
+            dense=dense,
+            max_steps=min(max_steps, UNBOUNDED),
+            min_step=float(options.min_step),
+            max_step=float(options.max_step),
+            stop_at=options.step_t,
+            events=[*events, *jumps],
+        )
+    except SolveError as error:
+        raise OdeintError.of(error) from error
+
+
+def _method(call: Call, options: AdaptiveOptions, watch: Watch | None) -> Method:
     method: Method = ADAPTIVE[call.method]
+    if options.jump_t is not None:
+        method = PastJumps(method, -1.0 if bool(call.t[-1] < call.t[0]) else 1.0)
     if call.norm is not None:
         method = Normed(method, call.norm, call.y0.shape, call.rtol, call.atol)
     return method if watch is None else Watched(method, watch)

@@ -61,10 +61,12 @@ class Watch:
 
     Args:
         callbacks: To be called.
+        shortest: A step of at most this length is taken whatever its error.
         attempt: Start, state and length of the step that is being made.
     """
 
     callbacks: Callbacks
+    shortest: float
     attempt: tuple[Tensor, Tensor, Tensor] | None = field(default=None, init=False)
 
     def begin(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
@@ -76,6 +78,7 @@ class Watch:
     def decided(self, *, accepted: bool) -> None:
         """Report what became of the step."""
         if self.attempt is not None:
+            accepted = accepted or bool((self.attempt[2].abs() <= self.shortest).all())
             self.callbacks.call("callback_accept_step" if accepted else "callback_reject_step", *self.attempt)
             self.attempt = None
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ude.compat.adaptive import adaptive
+from ude.compat.adaptive import adaptive, adaptive_dense, adaptive_until
 from ude.compat.call import Call, Event, EventFunction, Field, State, Tolerance
-from ude.compat.fixed import fixed
+from ude.compat.errors import ArgumentError
+from ude.compat.fixed import fixed, fixed_until
 from ude.compat.foreign import by_scipy, by_torchdiffeq
 from ude.compat.names import ADAMS, ADAPTIVE, FIXED
 
@@ -60,6 +63,51 @@ def odeint(
     return time, call.unpack(ys)
 
 
+def odeint_dense(
+    func: Field,
+    y0: State,
+    t0: float | Tensor,
+    t1: float | Tensor,
+    *,
+    rtol: Tolerance = 1e-7,
+    atol: Tolerance = 1e-9,
+    method: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Callable[[Tensor], Any]:
+    """Solve from `t0` to `t1` and return the solution as a function of time.
+
+    Args:
+        func: Vector field, as in `odeint`.
+        y0: State at `t0`: a tensor or a tuple of tensors.
+        t0: Start.
+        t1: End; may lie before the start.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        method: Name of a method that controls its steps, `"dopri5"` by default.
+        options: Options of the method.
+
+    Returns:
+        A function from a time, or several of shape `(times,)`, to states in the form of `y0`.
+
+    Raises:
+        ArgumentError: If an argument cannot be used.
+        OdeintError: If the solve fails.
+
+    Example:
+        >>> import torch
+        >>> y = odeint_dense(lambda t, y: -y, torch.ones(2), 0.0, 1.0)
+        >>> y(torch.tensor(0.5))
+        tensor([0.6065, 0.6065])
+    """
+    part = y0 if isinstance(y0, Tensor) else y0[0]
+    ends = [torch.as_tensor(end, dtype=part.real.dtype, device=part.device) for end in (t0, t1)]
+    call = Call.read(func, y0, torch.stack(ends), rtol, atol, method, options)
+    if call.method not in ADAPTIVE:
+        raise ArgumentError(f"A continuous solution needs one of {', '.join(ADAPTIVE)}, got {call.method}.")
+    solution = adaptive_dense(call)
+    return lambda t: call.unpack(solution(t))
+
+
 def integrate(call: Call) -> Tensor:
     """Return the packed states at all times of a call, shape `(times, *y0.shape)`."""
     if call.method in ADAPTIVE:
@@ -71,6 +119,12 @@ def integrate(call: Call) -> Tensor:
 
 def integrate_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
     """Return the time of an event, of the dtype of `t`, and the packed states at the start and there."""
+    if call.method in ADAPTIVE:
+        return adaptive_until(call, event)
+    if call.method in FIXED:
+        return fixed_until(call, event)
+    if call.method not in ADAMS:
+        raise ArgumentError(f"`{call.method}` cannot look for events. Use a method of another name, such as 'dopri5'.")
     time, ys = by_torchdiffeq(call, event)
     assert time is not None
-    return time.detach(), ys
+    return time.to(call.t.dtype).detach(), ys

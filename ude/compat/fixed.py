@@ -2,32 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
-from ude.compat.call import Call
+from ude.compat.adaptive import already, at_event
+from ude.compat.call import Call, Event
+from ude.compat.errors import ArgumentError, OdeintError
 from ude.compat.grid import OnGrid, check_grid, even_grid, positions
 from ude.compat.names import FIXED
 from ude.compat.options import GridOptions, read_options
-from ude.problems import ODEProblem
+from ude.problems import ODEProblem, Solution, Status
 from ude.solve import FixedStep, solve
+from ude.solve.events import ContinuousEvent
+
+MOST_STEPS = 20_000
+"""Steps after which the search for an event is given up."""
 
 
 def fixed(call: Call) -> Tensor:
     """Return the packed states at the times of a call; not finite where a step left the domain of the vector field."""
     options = read_options(GridOptions, call.options, call.method)
     grid = _grid(call, options)
+    return _solve(call, options, grid, positions(grid, call.t)).ys
+
+
+def fixed_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
+    """Return the time of an event and the packed states at the start and there; the time is a constant.
+
+    Raises:
+        ArgumentError: If the options do not say how long the steps are.
+        OdeintError: If no event comes within 20 000 steps.
+    """
+    options = read_options(GridOptions, call.options, call.method)
+    if options.step_size is None:
+        raise ArgumentError(
+            "Event handling for fixed step solvers currently requires `step_size` to be provided in options."
+        )
+    if already(call, event):
+        return call.t[0].detach(), torch.stack([call.y0, call.y0])
+    length = (call.t[1] - call.t[0]).detach().sign() * options.step_size
+    grid = call.t[0] + length * torch.arange(MOST_STEPS + 1, dtype=call.t.dtype, device=call.t.device)
+
+    @torch.no_grad()
+    def condition(position: Tensor, y: Tensor) -> Tensor:
+        return event((call.t[0] + length * position).to(position.dtype), y)
+
+    watched = ContinuousEvent(condition=condition, terminate=True, interior=0)
+    end = torch.tensor([float(MOST_STEPS)], dtype=call.t.dtype, device=call.t.device)
+    solution = _solve(call, options, grid, end, [watched])
+    if solution.status != Status.TERMINATED or solution.events is None:
+        reason = f"Reached maximum number of iterations {MOST_STEPS}."
+        raise OdeintError(f"{reason} Take a longer `step_size`; does `event_fn` change its sign?", solution)
+    time = call.t[0].detach() + length * solution.events.ts[0].detach()
+    return at_event(call, time, solution.events.before[0])
+
+
+def _solve(
+    call: Call, options: GridOptions, grid: Tensor, save_at: Tensor, events: Sequence[ContinuousEvent] = ()
+) -> Solution:
+    """Step over a grid on the axis of its positions."""
     steps = len(grid) - 1
-    solution = solve(
+    return solve(
         ODEProblem(call.field, call.y0, (0.0, float(steps))),
         OnGrid(FIXED[call.method], grid, options.interp == "cubic", options.perturb, call.callbacks),
-        save_at=positions(grid, call.t),
+        save_at=save_at,
         dt=1.0,
         controller=FixedStep(),
         dense=False,
         max_steps=steps + 1,
+        events=events,
         throw=False,
     )
-    return solution.ys
 
 
 def _grid(call: Call, options: GridOptions) -> Tensor:
