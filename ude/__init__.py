@@ -42,7 +42,19 @@ from ude.methods import (
 )
 from ude.models import MLP, UDE, EquationSystem, Expression, Parameter, Signal, Term, parse_equations
 from ude.nonlinear import GMRES, LU, Newton
-from ude.problems import EventLog, ODEProblem, Solution, SolveError, Stats, Status, Steps, Trajectories
+from ude.problems import (
+    EnsembleProblem,
+    EventLog,
+    ODEProblem,
+    Solution,
+    SolveError,
+    Stats,
+    Status,
+    SteadyStateProblem,
+    SteadyStateSolution,
+    Steps,
+    Trajectories,
+)
 from ude.solve import (
     PI,
     PID,
@@ -66,6 +78,7 @@ from ude.solve import (
     SteadyState,
     TorchDiffEq,
     solve,
+    solve_steady_state,
 )
 
 if TYPE_CHECKING:
@@ -114,6 +127,7 @@ __all__ = [
     "Dopri5",
     "Dopri8",
     "Eager",
+    "EnsembleProblem",
     "EquationSystem",
     "Euler",
     "EventLog",
@@ -162,6 +176,8 @@ __all__ = [
     "Stats",
     "Status",
     "SteadyState",
+    "SteadyStateProblem",
+    "SteadyStateSolution",
     "Steps",
     "Tableau",
     "Taylor",
@@ -183,6 +199,7 @@ __all__ = [
     "problems",
     "read_csv",
     "solve",
+    "solve_steady_state",
     "systems",
 ]
 

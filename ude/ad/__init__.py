@@ -33,6 +33,7 @@ from ude.ad.operators import (
 )
 from ude.ad.pushforward import pushforward
 from ude.ad.recompute import checkpoint
+from ude.ad.rows import over_rows
 from ude.ad.rules import bilinear, elementwise, linear, register, registered
 from ude.ad.tape import is_tensor
 
@@ -78,6 +79,7 @@ __all__ = [
     "linearise",
     "mean_square_derivatives",
     "ode_series",
+    "over_rows",
     "pushforward",
     "register",
     "registered",

@@ -16,6 +16,7 @@ from ude.solve.events import (
     PresetTimes,
     SteadyState,
 )
+from ude.solve.steady_state import solve_steady_state
 
 __all__ = [
     "PI",
@@ -41,4 +42,5 @@ __all__ = [
     "TorchDiffEq",
     "TorchDiffEqOptions",
     "solve",
+    "solve_steady_state",
 ]

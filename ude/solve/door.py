@@ -15,7 +15,7 @@ from ude._checks import positive
 from ude._typing import FlatField, State
 from ude.methods import Tsit5, Vern7
 from ude.methods.method import Method
-from ude.problems import ODEProblem, Solution, Status
+from ude.problems import EnsembleProblem, ODEProblem, Solution, Status
 from ude.solve.adjoints import Adjoint, Direct, segment_runner
 from ude.solve.assemble import assemble
 from ude.solve.backend import Backend, solve_by_backend
@@ -24,6 +24,7 @@ from ude.solve.continuous import ContinuousAdjoint, Gauss, Interpolating, differ
 from ude.solve.continuous.gradient import Given
 from ude.solve.controllers import Controller, FixedStep, I
 from ude.solve.engines import Eager, Engine, Task
+from ude.solve.ensemble import as_batch
 from ude.solve.events import Event, Handler, schedule
 from ude.solve.events.schedule import Schedule
 from ude.solve.failure import raise_on_failure
@@ -36,7 +37,7 @@ from ude.solve.times import read_save_at, read_span
 
 
 def solve(
-    problem: ODEProblem,
+    problem: ODEProblem | EnsembleProblem,
     method: Method | Backend | None = None,
     *,
     save_at: Tensor | Sequence[float] | None = None,
@@ -107,6 +108,8 @@ def solve(
         tensor([[0.6065, 0.6065],
                 [0.3679, 0.3679]], dtype=torch.float64)
     """
+    if isinstance(problem, EnsembleProblem):
+        problem = as_batch(problem)
     layout = Layout.of(problem.y0, batched=problem.batched, jacobian=problem.jacobian)
     y0 = layout.flatten(problem.y0)
     t0, t1 = read_span(problem, y0)
