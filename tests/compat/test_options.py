@@ -7,9 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 import torchdiffeq
-from compat_cases import BACKWARD, F64, FORWARD, as_rows, forced, pair, start, start_pair
+from compat_cases import BACKWARD, F64, FORWARD, Net, NetPair, as_rows, forced, pair, start, start_pair
 
-from ude.compat import odeint
+from ude.compat import odeint, odeint_adjoint
+from ude.methods import RK4, Rodas5P, Tsit5
+from ude.solve import Eager
 
 BOTH = (odeint, torchdiffeq.odeint)
 
@@ -274,3 +276,80 @@ def test_scipy_s_longest_step_is_followed():
 
         odeint(counted, start(), FORWARD, method="scipy_solver", options={"solver": "RK45", "max_step": max_step})
     assert calls[1] > 2 * calls[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["tensor", "tuple"])
+def test_a_compiled_engine_gives_the_same_and_is_compiled_once(state, caplog):
+    model, y0 = (Net(), start(grad=True)) if state == "tensor" else (NetPair(), start_pair(grad=True))
+    parts = (y0,) if state == "tensor" else y0
+    results = []
+    caplog.set_level("INFO", logger="ude")
+    for engine in ("eager", "compiled", "compiled"):
+        rows = as_rows(odeint(model, y0, FORWARD, rtol=1e-6, atol=1e-8, options={"engine": engine}))
+        gradients = torch.autograd.grad(torch.sin(rows).sum(), [*parts, *model.parameters()])
+        results.append((rows.detach(), gradients))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=1e-9, atol=1e-11)
+    assert sum("Compiling the steps" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_the_backward_solve_does_not_inherit_the_engine():
+    engines = []
+
+    class Seen(Eager):
+        def advance(self, task, point, attempts):
+            engines.append(torch.is_grad_enabled())
+            return Eager.advance(self, task, point, attempts)
+
+    y0 = start(grad=True)
+    ys = odeint_adjoint(Net(), y0, FORWARD, options={"engine": Seen()})
+    count = len(engines)
+    assert count > 0
+    ys.sum().backward()
+    assert len(engines) == count
+
+
+@pytest.mark.parametrize("method", [Tsit5(), Rodas5P()], ids=str)
+@pytest.mark.parametrize("state", ["tensor", "tuple"])
+def test_a_method_of_this_library_may_stand_for_a_name(method, state):
+    field, y0 = (forced, start()) if state == "tensor" else (pair, start_pair())
+    ours = as_rows(odeint(field, y0, FORWARD, rtol=1e-9, atol=1e-11, method=method))
+    theirs = as_rows(torchdiffeq.odeint(field, y0, FORWARD, rtol=1e-9, atol=1e-11))
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-6)
+
+
+def test_a_stiff_problem_is_solved_by_a_stiff_method_with_gradients():
+    # Robertson's reactions; reference at t = 40 from Hairer & Wanner (1996), section IV.10.
+    rates = torch.tensor([0.04, 1e4, 3e7], dtype=F64, requires_grad=True)
+
+    def robertson(t, y):
+        a, b, c = rates[0] * y[0], rates[1] * y[1] * y[2], rates[2] * y[1] ** 2
+        return torch.stack([-a + b, a - b - c, c])
+
+    y0, t = torch.tensor([1.0, 0.0, 0.0], dtype=F64), torch.tensor([0.0, 40.0], dtype=F64)
+    ys = odeint(robertson, y0, t, rtol=1e-7, atol=1e-10, method=Rodas5P())
+    torch.testing.assert_close(ys[-1, 0], torch.tensor(0.7158270688, dtype=F64), rtol=1e-6, atol=0.0)
+    (got,) = torch.autograd.grad(ys[-1, 0], rates)
+    h, values = 1e-4, []
+    for shift in (h, -h):
+
+        def shifted(t, y, shift=shift):
+            return robertson(t, y) + shift * torch.stack([-y[0], y[0], 0 * y[0]])
+
+        with torch.no_grad():
+            values.append(odeint(shifted, y0, t, rtol=1e-9, atol=1e-12, method=Rodas5P())[-1, 0])
+    torch.testing.assert_close(got[0], (values[0] - values[1]) / (2 * h), rtol=1e-4, atol=0.0)
+
+
+def test_a_method_that_linearises_cannot_make_the_backward_solve():
+    with pytest.raises(ValueError, match="Rodas5P differentiates what it solves"):
+        odeint_adjoint(Net(), start(), FORWARD, method=Rodas5P())
+    ys = odeint_adjoint(Net(), start(grad=True), FORWARD, method=Rodas5P(), adjoint_method="dopri5")
+    ys.sum().backward()
+    assert odeint_adjoint(Net(), start(), FORWARD, method=Tsit5()).requires_grad
+
+
+def test_a_method_without_control_must_be_named():
+    with pytest.raises(ValueError, match="no error estimate"):
+        odeint(forced, start(), FORWARD, method=RK4())

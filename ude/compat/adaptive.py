@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from ude.compat.call import Call, Event
 from ude.compat.callbacks import Watch, Watched
 from ude.compat.control import Control
 from ude.compat.errors import OdeintError
-from ude.compat.names import ADAPTIVE
 from ude.compat.options import UNBOUNDED, AdaptiveOptions, read_options
 from ude.compat.wrapped import Normed, PastJumps
 from ude.methods import Method
@@ -96,10 +96,13 @@ def _solve(
 ) -> Solution:
     """Solve with the options of a call."""
     watch = Watch(call.callbacks, options.min_step) if call.callbacks.functions else None
+    # A compiled step is found again by the user's own function: the one on the packed state is new in every call.
+    is_packed = options.engine == "eager"
+    field, y0 = (call.field, call.y0) if is_packed else (call.func, call.unpack(call.y0))
     jumps = [] if options.jump_t is None else [PresetTimes(options.jump_t)]
     try:
-        return solve(
-            ODEProblem(call.field, call.y0, t_span),
+        solution = solve(
+            ODEProblem(field, y0, t_span),
             _method(call, options, watch),
             save_at=save_at,
             rtol=call.rtol,
@@ -116,14 +119,19 @@ def _solve(
             min_step=float(options.min_step),
             max_step=float(options.max_step),
             stop_at=options.step_t,
+            engine=options.engine,
             events=[*events, *jumps],
         )
     except SolveError as error:
         raise OdeintError.of(error) from error
+    if is_packed or call.packing is None:
+        return solution
+    return replace(solution, ys=call.packing.pack(solution.ys, lead=1))
 
 
 def _method(call: Call, options: AdaptiveOptions, watch: Watch | None) -> Method:
-    method: Method = ADAPTIVE[call.method]
+    assert call.stepper is not None
+    method = call.stepper
     if options.jump_t is not None:
         method = PastJumps(method, -1.0 if bool(call.t[-1] < call.t[0]) else 1.0)
     if call.norm is not None:

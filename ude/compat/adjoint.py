@@ -16,6 +16,7 @@ from ude.compat.callbacks import NAMES
 from ude.compat.door import integrate, integrate_until, odeint
 from ude.compat.errors import ArgumentError
 from ude.compat.norms import mixed_norm, root_mean_square
+from ude.methods import ExplicitRungeKutta, Method
 
 
 def odeint_adjoint(
@@ -25,12 +26,12 @@ def odeint_adjoint(
     *,
     rtol: Tolerance = 1e-7,
     atol: Tolerance = 1e-9,
-    method: str | None = None,
+    method: str | Method | None = None,
     options: dict[str, Any] | None = None,
     event_fn: EventFunction | None = None,
     adjoint_rtol: Tolerance | None = None,
     adjoint_atol: Tolerance | None = None,
-    adjoint_method: str | None = None,
+    adjoint_method: str | Method | None = None,
     adjoint_options: dict[str, Any] | None = None,
     adjoint_params: Iterable[Tensor] | None = None,
 ) -> Any:
@@ -51,7 +52,7 @@ def odeint_adjoint(
         t: Strictly increasing or decreasing times, shape `(times,)`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
-        method: Name of the method, `"dopri5"` by default.
+        method: Name of the method, `"dopri5"` by default, or a method of this library.
         options: Options of the method.
         event_fn: Ends the solve, as in `odeint`.
         adjoint_rtol: Relative tolerance of the backward solve, by default `rtol`. One per tensor must count
@@ -78,9 +79,15 @@ def odeint_adjoint(
             "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`. So as `options` has "
             "been passed then `adjoint_options` must be passed as well."
         )
+    backward_method = method if adjoint_method is None else adjoint_method
+    if not isinstance(backward_method, str | ExplicitRungeKutta | None):
+        raise ArgumentError(
+            f"{backward_method} differentiates what it solves, which the backward solve does already. Use `odeint`, "
+            "whose gradient goes through the steps, or name an `adjoint_method`."
+        )
     params = _parameters(func, adjoint_params, adjoint_options)
     call = Call.read(func, y0, t, rtol, atol, method, options, until_event=event_fn is not None)
-    inherited = {name: value for name, value in (options or {}).items() if name != "norm"}
+    inherited = {name: value for name, value in (options or {}).items() if name not in ("norm", "engine")}
     chosen = dict(inherited if adjoint_options is None else adjoint_options)
     backward = _Backward(
         dynamics=_dynamics(call, params, func),
@@ -89,7 +96,7 @@ def odeint_adjoint(
         moving=call.t.requires_grad,
         rtol=_tolerance(adjoint_rtol, call.rtol, call, params),
         atol=_tolerance(adjoint_atol, call.atol, call, params),
-        method=call.method if adjoint_method is None else adjoint_method,
+        method=backward_method,
         options={**chosen, "norm": _norm(chosen.get("norm"), call)},
     )
     event = None if event_fn is None else call.event(event_fn)
@@ -121,7 +128,7 @@ class _Backward:
     moving: bool
     rtol: Tolerance
     atol: Tolerance
-    method: str
+    method: str | Method | None
     options: dict[str, Any]
 
     def pull(self, t: Tensor, ys: Tensor, cotangent: Tensor) -> list[Tensor]:

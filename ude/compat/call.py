@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ude.compat.callbacks import Callbacks
 from ude.compat.errors import ArgumentError
-from ude.compat.names import check_name, supported_callbacks
+from ude.compat.names import read_method, supported_callbacks
 from ude.compat.norms import mixed_norm
-from ude.compat.packing import Packing
+from ude.compat.packing import PackedNorm, Packing
 from ude.compat.wrapped import Norm
+from ude.methods import Method
 
 State: TypeAlias = Tensor | tuple[Tensor, ...]
 Field: TypeAlias = Callable[[Tensor, Any], Any]
@@ -33,24 +34,28 @@ class Call:
     """A call of `odeint`, with a tuple state packed into one vector.
 
     Args:
-        field: `f(t, y)` on the packed state.
+        func: The user's vector field.
+        field: The same on the packed state.
         y0: Initial state.
         t: Times, strictly monotone; shape `(times,)`.
         rtol: Relative tolerance: a number, or a tensor that broadcasts to `y0`.
         atol: Absolute tolerance, likewise.
         method: Name of the method.
+        stepper: The method itself, if it controls its steps.
         options: The user's options, without the norm.
         norm: The user's norm, or that of tuples, on the packed state; None for the root mean square.
         packing: Between the packed state and the tuple; None if the state is a tensor.
         callbacks: What the method is to call.
     """
 
+    func: Field
     field: Callable[[Tensor, Tensor], Tensor]
     y0: Tensor
     t: Tensor
     rtol: float | Tensor
     atol: float | Tensor
     method: str
+    stepper: Method | None
     options: dict[str, Any]
     norm: Norm | None
     packing: Packing | None
@@ -64,7 +69,7 @@ class Call:
         t: Tensor,
         rtol: Tolerance,
         atol: Tolerance,
-        method: str | None,
+        method: str | Method | None,
         options: dict[str, Any] | None,
         *,
         until_event: bool = False,
@@ -81,7 +86,7 @@ class Call:
                 "gives the direction."
             )
         packing = _packing(y0)
-        name = check_name("dopri5" if method is None else method)
+        name, stepper = read_method("dopri5" if method is None else method)
         _check_times(t)
         packed = packing.pack(tuple(y0)) if packing else torch.as_tensor(y0)
         if t.device != packed.device:
@@ -90,14 +95,16 @@ class Call:
         chosen = dict(options or {})
         norm = chosen.pop("norm", mixed_norm if packing else None)
         return cls(
+            func=func,
             field=_bind(func, packing),
             y0=packed,
             t=t,
             rtol=_tolerance("rtol", rtol, packing),
             atol=_tolerance("atol", atol, packing),
             method=name,
+            stepper=stepper,
             options=chosen,
-            norm=norm if packing is None else lambda y: norm(packing.unpack(y)),
+            norm=norm if packing is None else PackedNorm(norm, packing),
             packing=packing,
             callbacks=Callbacks.of(func, name, supported_callbacks(name), packed.shape, packing),
         )

@@ -14,6 +14,7 @@ from ude.compat.errors import ArgumentError
 from ude.compat.fixed import fixed, fixed_until
 from ude.compat.foreign import by_scipy, by_torchdiffeq
 from ude.compat.names import ADAMS, ADAPTIVE, FIXED
+from ude.methods import Method
 
 
 def odeint(
@@ -23,7 +24,7 @@ def odeint(
     *,
     rtol: Tolerance = 1e-7,
     atol: Tolerance = 1e-9,
-    method: str | None = None,
+    method: str | Method | None = None,
     options: dict[str, Any] | None = None,
     event_fn: EventFunction | None = None,
 ) -> Any:
@@ -35,7 +36,7 @@ def odeint(
         t: Strictly increasing or decreasing times, shape `(times,)`.
         rtol: Relative tolerance: a number, a tensor that broadcasts to the state, or one per tensor of a tuple.
         atol: Absolute tolerance, in the unit of the state, likewise.
-        method: Name of the method, `"dopri5"` by default.
+        method: Name of the method, `"dopri5"` by default, or a method of this library such as `Rodas5P()`.
         options: Options of the method, see `AdaptiveOptions`, `GridOptions` and `SciPyOptions`, and `norm`: a function
             that measures the scaled error, of the form of the state.
         event_fn: `g(t, y)`, one or several numbers. The solve ends where the first of them changes its sign; of `t`,
@@ -71,7 +72,7 @@ def odeint_dense(
     *,
     rtol: Tolerance = 1e-7,
     atol: Tolerance = 1e-9,
-    method: str | None = None,
+    method: str | Method | None = None,
     options: dict[str, Any] | None = None,
 ) -> Callable[[Tensor], Any]:
     """Solve from `t0` to `t1` and return the solution as a function of time.
@@ -83,7 +84,7 @@ def odeint_dense(
         t1: End; may lie before the start.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
-        method: Name of a method that controls its steps, `"dopri5"` by default.
+        method: A method that controls its steps, `"dopri5"` by default.
         options: Options of the method.
 
     Returns:
@@ -102,7 +103,7 @@ def odeint_dense(
     part = y0 if isinstance(y0, Tensor) else y0[0]
     ends = [torch.as_tensor(end, dtype=part.real.dtype, device=part.device) for end in (t0, t1)]
     call = Call.read(func, y0, torch.stack(ends), rtol, atol, method, options)
-    if call.method not in ADAPTIVE:
+    if call.stepper is None:
         raise ArgumentError(f"A continuous solution needs one of {', '.join(ADAPTIVE)}, got {call.method}.")
     solution = adaptive_dense(call)
     return lambda t: call.unpack(solution(t))
@@ -110,7 +111,7 @@ def odeint_dense(
 
 def integrate(call: Call) -> Tensor:
     """Return the packed states at all times of a call, shape `(times, *y0.shape)`."""
-    if call.method in ADAPTIVE:
+    if call.stepper is not None:
         return adaptive(call)
     if call.method in FIXED:
         return fixed(call)
@@ -119,7 +120,7 @@ def integrate(call: Call) -> Tensor:
 
 def integrate_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
     """Return the time of an event, of the dtype of `t`, and the packed states at the start and there."""
-    if call.method in ADAPTIVE:
+    if call.stepper is not None:
         return adaptive_until(call, event)
     if call.method in FIXED:
         return fixed_until(call, event)

@@ -11,6 +11,7 @@ from ude.compat.adaptive import already, at_event
 from ude.compat.call import Call, Event
 from ude.compat.errors import ArgumentError, OdeintError
 from ude.compat.grid import OnGrid, check_grid, even_grid, positions
+from ude.compat.march import March
 from ude.compat.names import FIXED
 from ude.compat.options import GridOptions, read_options
 from ude.problems import ODEProblem, Solution, Status
@@ -64,12 +65,14 @@ def _solve(
 ) -> Solution:
     """Step over a grid on the axis of its positions."""
     steps = len(grid) - 1
+    between = bool(events) or bool((save_at != save_at.round()).any())
     return solve(
         ODEProblem(call.field, call.y0, (0.0, float(steps))),
-        OnGrid(FIXED[call.method], grid, options.interp == "cubic", options.perturb, call.callbacks),
+        OnGrid(FIXED[call.method], grid, options.interp == "cubic", options.perturb, between, call.callbacks),
         save_at=save_at,
         dt=1.0,
         controller=FixedStep(),
+        engine=March(),
         dense=False,
         max_steps=steps + 1,
         events=events,

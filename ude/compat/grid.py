@@ -69,12 +69,14 @@ class OnGrid(Wrapped):
         cubic: Which of the two.
         perturb: Evaluate at the next number after the start and before the end of a step, so that a jump of the vector
             field at a grid point belongs to one step only.
+        between: States between the points are asked for.
         callbacks: To be told of every step.
     """
 
     grid: Tensor
     cubic: bool
     perturb: bool
+    between: bool
     callbacks: Callbacks
 
     @property
@@ -89,9 +91,12 @@ class OnGrid(Wrapped):
         # A step of no length is the loop's second look at a step that failed.
         if self.callbacks.functions and bool((dt != 0).any()):
             self.callbacks.call("callback_step", start, y, length)
-        result = self.method.step(self._field(f, start, end), start, length, y, carry)
+        result = self.method.step(self._field(f, start, end, y), start, length, y, carry)
+        return result._replace(error=None, stages=self._stages(y, length, result) if self.between else ())
+
+    def _stages(self, y: Tensor, length: Tensor, result: StepResult) -> tuple[Tensor, ...]:
         change = result.y1 - y
-        return result._replace(stages=(length.to(y.dtype) * result.stages[0], change) if self.cubic else (change,))
+        return (length.to(y.dtype) * result.stages[0], change) if self.cubic else (change,)
 
     def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:
         """Return the stages that `dense_weights` refers to."""
@@ -108,19 +113,23 @@ class OnGrid(Wrapped):
         return torch.stack([theta * rest * rest, theta * theta * (3 - 2 * theta), -theta * theta * rest])
 
     def _ends(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Return start and end of the step at a position."""
-        index = position.detach().round().long().clamp(max=len(self.grid) - 2)
-        return self.grid[index], self.grid[index + 1]
+        """Return start and end of the step at a position, of shape `(1,)`."""
+        if position.device.type != "cpu":  # without waiting for the device
+            index = position.detach().round().long().clamp(max=len(self.grid) - 2)
+            return self.grid[index], self.grid[index + 1]
+        index = min(round(float(position.detach())), len(self.grid) - 2)
+        return self.grid[index : index + 1], self.grid[index + 1 : index + 2]
 
-    def _field(self, f: FlatField, start: Tensor, end: Tensor) -> FlatField:
+    def _field(self, f: FlatField, start: Tensor, end: Tensor, y: Tensor) -> FlatField:
         """Return the vector field as a function of a time in the dtype of the grid."""
+        dtype = y.real.dtype
+        if not self.perturb:
+            return f if dtype == self.grid.dtype else lambda t, y: f(t.to(dtype), y)
 
         def field(t: Tensor, y: Tensor) -> Tensor:
-            time = t.to(y.real.dtype)
-            if self.perturb:
-                nudged = torch.where(t == start, torch.nextafter(time, end.to(time)), time)
-                nudged = torch.where(t == start + (end - start), torch.nextafter(end.to(time), start.to(time)), nudged)
-                time = time + (nudged - time).detach()
-            return f(time, y)
+            time = t.to(dtype)
+            nudged = torch.where(t == start, torch.nextafter(time, end.to(time)), time)
+            nudged = torch.where(t == start + (end - start), torch.nextafter(end.to(time), start.to(time)), nudged)
+            return f(time + (nudged - time).detach(), y)
 
         return field

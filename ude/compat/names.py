@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ude.compat.errors import ArgumentError
-from ude.methods import BS3, Dopri8, Euler, ExplicitRungeKutta, Heun, Midpoint, Tsit5
+from ude.methods import BS3, Dopri8, Euler, ExplicitRungeKutta, Heun, Method, Midpoint, Tsit5
 from ude.methods.coefficients.dopri5 import DOPRI5
 from ude.methods.coefficients.fehlberg2 import FEHLBERG2
 from ude.methods.coefficients.kutta import HEUN3, KUTTA38
@@ -42,15 +42,25 @@ SCIPY = "scipy_solver"
 NAMES = (*ADAPTIVE, *FIXED, *ADAMS, SCIPY)
 
 
-def check_name(method: str) -> str:
-    """Return the name if there is such a method."""
+def read_method(method: str | Method) -> tuple[str, Method | None]:
+    """Return the name of a method, and the method itself if it controls its steps.
+
+    Args:
+        method: A name, or a method of this library.
+    """
+    if not isinstance(method, str) and isinstance(method, Method):
+        if method.error_order is None:
+            raise ArgumentError(f"{method} has no error estimate to control its steps. Name one of {', '.join(FIXED)}.")
+        return str(method), method
     if method not in NAMES:
-        raise ArgumentError(f'Invalid method "{method}". Must be one of {", ".join(NAMES)}.')
-    return method
+        raise ArgumentError(f'Invalid method "{method}". Must be one of {", ".join(NAMES)}, or a method object.')
+    return method, ADAPTIVE.get(method)
 
 
 def supported_callbacks(method: str) -> tuple[str, ...]:
     """Return the callbacks that a method calls."""
-    if method in ADAPTIVE:
-        return ("callback_step", "callback_accept_step", "callback_reject_step")
-    return () if method == SCIPY else ("callback_step",)
+    if method == SCIPY:
+        return ()
+    if method in FIXED or method in ADAMS:
+        return ("callback_step",)
+    return ("callback_step", "callback_accept_step", "callback_reject_step")

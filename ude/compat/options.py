@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ude.compat.errors import ArgumentError
 from ude.compat.grid import GridConstructor
+from ude.solve.engines import Engine
 
 UNBOUNDED = 2**31 - 1
 
@@ -31,6 +32,8 @@ class AdaptiveOptions:
         step_t: Times at which a step ends.
         jump_t: Times at which a step ends and the vector field may jump.
         dtype: Of time. Time has the precision of the state here, whatever is given.
+        engine: `"eager"`, or `"compiled"` for a step compiled by `torch.compile`; not in torchdiffeq. The backward
+            solve of `odeint_adjoint` is always eager.
     """
 
     first_step: float | Tensor | None = None
@@ -43,6 +46,7 @@ class AdaptiveOptions:
     step_t: Tensor | None = None
     jump_t: Tensor | None = None
     dtype: torch.dtype = torch.float64
+    engine: str | Engine = "eager"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):

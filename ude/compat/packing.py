@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,3 +32,20 @@ class Packing:
         """Return `packed`, of shape `(*lead, state)`, as tensors of shape `(*lead, *shape)`."""
         parts = packed.split([shape.numel() for shape in self.shapes], dim=-1)
         return tuple(part.reshape((*packed.shape[:-1], *shape)) for part, shape in zip(parts, self.shapes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PackedNorm:
+    """A norm of tuples as one of packed states; two of them are equal if their norms and shapes are.
+
+    Args:
+        norm: Called with a tuple of tensors.
+        packing: Takes a packed state apart.
+    """
+
+    norm: Callable[[tuple[Tensor, ...]], Tensor | float]
+    packing: Packing
+
+    def __call__(self, packed: Tensor) -> Tensor | float:
+        """Return the norm of a packed state."""
+        return self.norm(self.packing.unpack(packed))
