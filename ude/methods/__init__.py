@@ -5,6 +5,7 @@ from ude.methods.diagonal_tableau import DiagonalTableau
 from ude.methods.esdirk import ESDIRK, TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5
 from ude.methods.explicit import ExplicitRungeKutta
 from ude.methods.method import Carry, IteratingMethod, Method, StepResult, Tolerances
+from ude.methods.radau import RadauIIA5
 from ude.methods.rosenbrock import Rodas4, Rodas5P, Rosenbrock, Rosenbrock23
 from ude.methods.rosenbrock_tableau import RosenbrockTableau
 from ude.methods.tableau import Tableau
@@ -42,6 +43,7 @@ __all__ = [
     "Kvaerno5",
     "Method",
     "Midpoint",
+    "RadauIIA5",
     "Ralston",
     "Rodas4",
     "Rodas5P",

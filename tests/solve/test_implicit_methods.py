@@ -1,0 +1,335 @@
+"""Methods that iterate, through the door: stiff problems against SciPy, gradients, engines, batches."""
+
+import functools
+
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import ude
+from ude.methods import TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5, RadauIIA5
+from ude.nonlinear import GMRES
+from ude.problems import ODEProblem
+
+F64 = torch.float64
+
+
+def robertson(t, y):
+    a, b, c = y.unbind(-1)
+    slow, back, fast = 0.04 * a, 1e4 * b * c, 3e7 * b * b
+    return torch.stack([back - slow, slow - back - fast, fast], -1)
+
+
+def van_der_pol(t, y):
+    x, v = y.unbind(-1)
+    return torch.stack([v, 1000.0 * (1 - x * x) * v - x], -1)
+
+
+def hires(t, y):
+    """Growth of plant tissue under light: Schaefer (1975); Hairer and Wanner II, section IV.10."""
+    a, b, c, d, e, f, g, h = y.unbind(-1)
+    return torch.stack(
+        [
+            -1.71 * a + 0.43 * b + 8.32 * c + 0.0007,
+            1.71 * a - 8.75 * b,
+            -10.03 * c + 0.43 * d + 0.035 * e,
+            8.32 * b + 1.71 * c - 1.12 * d,
+            -1.745 * e + 0.43 * f + 0.43 * g,
+            -280.0 * f * h + 0.69 * d + 1.71 * e - 0.43 * f + 0.69 * g,
+            280.0 * f * h - 1.81 * g,
+            -280.0 * f * h + 1.81 * g,
+        ],
+        -1,
+    )
+
+
+def oregonator(t, y):
+    a, b, c = y.unbind(-1)
+    return torch.stack(
+        [77.27 * (b + a * (1 - 8.375e-6 * a - b)), (c - (1 + a) * b) / 77.27, 0.161 * (a - c)],
+        -1,
+    )
+
+
+def stiff_linear(t, y):
+    return y @ torch.tensor([[-1e6, 1e6 - 2.0], [0.0, -2.0]], dtype=F64).T
+
+
+def prothero_robinson(t, y):
+    return -1e6 * (y - torch.cos(t)) - torch.sin(t)
+
+
+def e5(t, y):
+    """Chemical pyrolysis: Hairer and Wanner II, section IV.10. Concentrations from 1e-3 to 1e-13."""
+    a, b, c, d = y.unbind(-1)
+    first, second, third, fourth = 7.89e-10 * a, 1.1e7 * a * c, 1.13e9 * b * c, 1.13e3 * d
+    return torch.stack(
+        [-first - second, first - third, first - second + fourth - third, second - fourth],
+        -1,
+    )
+
+
+def heat(t, y):
+    """Heat in a rod by lines, 20 cells, with a source that moves in time; both ends are kept at zero."""
+    padded = torch.nn.functional.pad(y, (1, 1))
+    x = torch.linspace(0.05, 0.95, 20, dtype=y.dtype)
+    return 441.0 * (padded[..., 2:] - 2 * y + padded[..., :-2]) + torch.sin(3.0 * x + t)
+
+
+def brusselator(t, y):
+    """The Brusselator with diffusion by lines, 8 cells for each of two species; the ends are kept at rest."""
+    u, v = y.unflatten(-1, (2, 8)).unbind(-2)
+
+    def spread(w, end):
+        padded = torch.nn.functional.pad(w, (1, 1), value=end)
+        return 1.62 * (padded[..., 2:] - 2 * w + padded[..., :-2])
+
+    return torch.cat([1 + u * u * v - 4 * u + spread(u, 1.0), 3 * u - u * u * v + spread(v, 3.0)], -1)
+
+
+def forced(t, y):
+    """Kaps' problem, its fast rate changing in time."""
+    a, b = y.unbind(-1)
+    fast = 1e4 * (1.0 + torch.sin(5.0 * t) ** 2)
+    return torch.stack([-(fast + 2.0) * a + fast * b * b, a - b - b * b], -1)
+
+
+# Vector field, initial state, end, absolute tolerance of a solve with rtol = 1, after the size of the smallest parts.
+PROBLEMS = {
+    "Robertson": (robertson, [1.0, 0.0, 0.0], 1e5, [1.0, 1e-5, 1.0]),
+    "van der Pol": (van_der_pol, [2.0, 0.0], 1000.0, [1.0, 1.0]),
+    "HIRES": (hires, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0057], 50.0, [1e-3] * 8),
+    "Oregonator": (oregonator, [1.0, 2.0, 3.0], 25.0, [1.0, 1.0, 1.0]),
+    "stiff linear": (stiff_linear, [2.0, 1.0], 1.0, [1e-3, 1e-3]),
+    "Prothero-Robinson": (prothero_robinson, [1.0], 3.0, [1e-3]),
+    "E5": (e5, [1.76e-3, 0.0, 0.0, 0.0], 1e5, [1e-3, 1e-14, 1e-14, 1e-14]),
+    "heat": (heat, [0.0] * 20, 2.0, [1e-2] * 20),
+    "Brusselator": (brusselator, [1.2, 1.6, 1.9, 2.0, 2.0, 1.9, 1.6, 1.2] + [3.0] * 8, 4.0, [1e-2] * 16),
+    "forced Kaps": (forced, [1.0, 1.0], 2.0, [1e-2, 1e-2]),
+}
+
+
+@functools.cache
+def reference(name):
+    field, y0, end, atol = PROBLEMS[name]
+    # The tightest tolerance SciPy's Radau follows on all of these.
+    solution = solve_ivp(
+        lambda t, y: field(torch.tensor(t, dtype=F64), torch.from_numpy(y)).numpy(),
+        (0.0, end),
+        y0,
+        "Radau",
+        rtol=1e-11,
+        atol=[1e-11 * x for x in atol],
+    )
+    return torch.from_numpy(solution.y[:, -1])
+
+
+def solve(name, method, rtol):
+    field, y0, end, atol = PROBLEMS[name]
+    problem = ODEProblem(field, torch.tensor(y0, dtype=F64), (0.0, end))
+    with torch.no_grad():
+        return ude.solve(problem, method, save_at=[end], rtol=rtol, atol=rtol * torch.tensor(atol, dtype=F64))
+
+
+METHODS = [Kvaerno5(), RadauIIA5()]
+QUICK = ["Robertson", "stiff linear", "Prothero-Robinson", "E5", "heat", "Brusselator", "forced Kaps"]
+
+
+def error_in_tolerances(name, method, rtol):
+    solution, expected = solve(name, method, rtol), reference(name)
+    allowed = rtol * (expected.abs() + torch.tensor(PROBLEMS[name][3], dtype=F64))
+    return ((solution.ys[-1] - expected).abs() / allowed).max().item()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("name", QUICK)
+def test_agrees_with_scipy_on_stiff_problems(name, method):
+    # Local errors of at most one tolerance add up over the steps; contraction forgets most of them.
+    assert error_in_tolerances(name, method, 1e-7) < 10.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("name", [name for name in PROBLEMS if name not in QUICK])
+def test_agrees_with_scipy_on_relaxation_oscillations_and_chemistry(name, method):
+    # Phase errors of the oscillators are not contracted.
+    assert error_in_tolerances(name, method, 1e-7) < 30.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [TRBDF2(), Kvaerno3(), KenCarp3(), Kvaerno4(), KenCarp4()], ids=str)
+@pytest.mark.parametrize("name", ["Robertson", "HIRES", "E5", "forced Kaps"])
+def test_every_pair_agrees_with_scipy(name, method):
+    # Pairs of low order leave global errors of more tolerances, since their estimate is that of the lower order.
+    assert error_in_tolerances(name, method, 1e-5) < 100.0
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_tighter_tolerances_give_smaller_errors(method):
+    errors = [rtol * error_in_tolerances("E5", method, rtol) for rtol in (1e-4, 1e-6, 1e-8)]
+    assert errors[2] < 0.1 * errors[1] < 0.01 * errors[0]
+
+
+def pendulum(t, y, p):
+    """A forced relaxation oscillator with a stiff filter behind it."""
+    x, v, w = y.unbind(-1)
+    time = t.reshape(x.shape) if t.ndim else t
+    return torch.stack(
+        [v, p[0] * (1 - x * x) * v - x + p[1] * torch.cos(time) * w, -50 * (w - torch.sin(x * p[1]))], -1
+    )
+
+
+def fixed(y0, p, method):
+    problem = ODEProblem(pendulum, y0, (0.0, 0.6), p=p)
+    return ude.solve(problem, method, save_at=[0.25, 0.6], dt=0.06, controller=ude.FixedStep()).ys
+
+
+GRADIENT_METHODS = [
+    TRBDF2(),
+    Kvaerno5(),
+    RadauIIA5(),
+    pytest.param(Kvaerno3(linear_solver=GMRES(rtol=1e-13)), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("method", GRADIENT_METHODS, ids=str)
+def test_gradients_in_state_and_parameters_are_those_of_the_steps(method):
+    y0 = torch.tensor([1.0, 0.3, 0.2], dtype=F64, requires_grad=True)
+    p = torch.tensor([3.0, 0.7], dtype=F64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda y0, p: fixed(y0, p, method), (y0, p), rtol=1e-5, atol=1e-7)
+
+
+def relaxation(weight, method, rtol, adjoint):
+    rates = torch.tensor([1.0, 100.0, 1e4], dtype=F64)
+    field = lambda t, y: -rates * (y - torch.tanh(y @ weight.T) * torch.cos(t))  # noqa: E731
+    problem = ODEProblem(field, torch.tensor([1.0, 0.5, -0.5], dtype=F64), (0.0, 1.0))
+    return ude.solve(problem, method, save_at=[0.4, 1.0], rtol=rtol, atol=rtol / 10, adjoint=adjoint).ys.square().sum()
+
+
+def random_matrix(seed):
+    return torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_the_gradient_of_an_adaptive_solve_agrees_with_finite_differences(method):
+    weight, direction, h = (0.5 * random_matrix(0)).requires_grad_(), random_matrix(1), 1e-2
+    (gradient,) = torch.autograd.grad(relaxation(weight, method, 1e-8, ude.Direct()), weight)
+    with torch.no_grad():
+        values = [relaxation(weight + s * h * direction, method, 1e-8, ude.Direct()) for s in (1, -1, 2, -2)]
+    # Fourth-order differences, since tolerances of 1e-8 forbid short ones.
+    expected = (8 * (values[0] - values[1]) - (values[2] - values[3])) / (12 * h)
+    assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_checkpointed_gradient_is_the_direct_one(method):
+    weight = (0.5 * random_matrix(0)).requires_grad_()
+    gradients = [
+        torch.autograd.grad(relaxation(weight, method, 1e-4, adjoint), weight)[0]
+        for adjoint in (ude.Direct(), ude.Checkpointed())
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+def test_a_second_derivative_is_refused():
+    y0 = torch.tensor([1.0, 0.3, 0.2], dtype=F64, requires_grad=True)
+    ys = fixed(y0, torch.tensor([3.0, 0.7], dtype=F64), Kvaerno3())
+    (first,) = torch.autograd.grad(ys.sum(), y0, create_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(first.sum(), y0)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_samples_of_a_batch_have_their_own_steps_ends_and_directions(method):
+    mu = torch.tensor([1.0, 30.0, 300.0], dtype=F64)
+
+    def field(t, y, mu):
+        x, v = y.unbind(-1)
+        return torch.stack([v, mu * (1 - x * x) * v - x], -1)
+
+    y0 = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]], dtype=F64)
+    ends = torch.tensor([-1.5, 25.0, 150.0], dtype=F64)
+    with torch.no_grad():
+        together = ude.solve(ODEProblem(field, y0, (0.0, ends), p=mu, batched=True), method, rtol=1e-6, atol=1e-8)
+        for i in range(3):
+            alone = ude.solve(ODEProblem(field, y0[i], (0.0, float(ends[i])), p=mu[i]), method, rtol=1e-6, atol=1e-8)
+            assert int(together.stats.accepted[i]) == int(alone.stats.accepted)
+            # The same operations on other shapes: equal to rounding, which a thousandfold stiffness amplifies.
+            torch.testing.assert_close(together.ys[-1, i], alone.ys[-1], rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_dense_output_follows_the_solution(method):
+    field, y0, end, _ = PROBLEMS["forced Kaps"]
+    with torch.no_grad():
+        solution = ude.solve(ODEProblem(field, torch.tensor(y0, dtype=F64), (0.0, end)), method, rtol=1e-7, atol=1e-9)
+    ts = torch.linspace(0.0, end, 41, dtype=F64)
+    # The exact solution, whatever the fast rate is: y1 = y2^2, y2 = exp(-t).
+    exact = torch.stack([torch.exp(-2 * ts), torch.exp(-ts)], -1)
+    torch.testing.assert_close(solution(ts), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_the_user_s_jacobian_is_used(method):
+    calls = []
+
+    def jacobian(t, y):
+        calls.append(t)
+        return torch.tensor([[-1e6, 1e6 - 2.0], [0.0, -2.0]], dtype=F64)
+
+    _, y0, end, _ = PROBLEMS["stiff linear"]
+    problem = ODEProblem(stiff_linear, torch.tensor(y0, dtype=F64), (0.0, end), jacobian=jacobian)
+    with torch.no_grad():
+        solution = ude.solve(problem, method, save_at=[end], rtol=1e-7, atol=1e-9)
+    attempts = int(solution.stats.accepted + solution.stats.rejected)
+    # Once per attempt, and once at the door.
+    assert len(calls) == attempts + 1
+    torch.testing.assert_close(solution.ys[-1], reference("stiff linear"), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_single_precision_reaches_its_own_tolerances(method):
+    field, y0, end, _ = PROBLEMS["HIRES"]
+    problem = ODEProblem(field, torch.tensor(y0), (0.0, end))
+    with torch.no_grad():
+        solution = ude.solve(problem, method, save_at=[end], rtol=1e-4, atol=1e-6)
+    assert solution.ys.dtype == torch.float32
+    torch.testing.assert_close(solution.ys[-1].double(), reference("HIRES"), rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize(("method", "most"), [(TRBDF2(), 6), (Kvaerno5(), 19), (RadauIIA5(), 10)], ids=str)
+def test_an_attempt_takes_no_more_evaluations_than_three_iterations_of_every_stage(method, most):
+    calls = []
+
+    def field(t, y):
+        calls.append(t)
+        return robertson(t, y)
+
+    problem = ODEProblem(field, torch.tensor([1.0, 0.0, 0.0], dtype=F64), (0.0, 1e5))
+    with torch.no_grad():
+        solution = ude.solve(problem, method, save_at=[1e5], rtol=1e-5, atol=torch.tensor([1e-6, 1e-10, 1e-6]).double())
+    assert len(calls) / int(solution.stats.accepted + solution.stats.rejected) < most
+
+
+def test_a_complex_problem_is_refused():
+    problem = ODEProblem(lambda t, y: 1j * y, torch.ones(1, dtype=torch.complex128), (0.0, 1.0))
+    with pytest.raises(ValueError, match="view_as_real"):
+        ude.solve(problem, Kvaerno3())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [Kvaerno3(), Kvaerno5(), RadauIIA5()], ids=str)
+def test_engines_agree_in_values_and_gradients(method):
+    results = []
+    for engine in (ude.Compiled(unroll=1), "eager"):
+        y0 = torch.tensor([[1.0, 0.3, 0.2], [0.5, 1.0, 0.3]], dtype=F64, requires_grad=True)
+        p = torch.tensor([3.0, 0.7], dtype=F64, requires_grad=True)
+        problem = ODEProblem(pendulum, y0, (0.0, 1.0), p=p, batched=True)
+        solution = ude.solve(problem, method, save_at=[0.3, 1.0], rtol=1e-6, atol=1e-8, engine=engine)
+        results.append((solution, torch.autograd.grad(solution.ys.square().sum(), (y0, p))))
+    (got, gradients), (expected, wanted) = results
+    assert torch.equal(got.stats.accepted, expected.stats.accepted)
+    # The same operations in another order of rounding.
+    torch.testing.assert_close(got.ys, expected.ys, rtol=1e-11, atol=1e-12)
+    for a, b in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
