@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stiff_problems import PROBLEMS, StiffProblem, forced, forced_solution, heat, robertson, stack, van_der_pol
 
 F64 = torch.float64
-RUNS = [(ude.Rosenbrock23(), 1e-4), (ude.Rodas4(), 1e-6), (ude.Rodas5P(), 1e-6)]
+SWITCH = ude.AutoSwitch(ude.Tsit5(), ude.Rodas5P())
+RUNS = [(ude.Rosenbrock23(), 1e-4), (ude.Rodas4(), 1e-6), (ude.Rodas5P(), 1e-6), (SWITCH, 1e-6)]
 
 
 def by_name(name: str) -> StiffProblem:
@@ -39,6 +40,7 @@ def test_reaches_the_end_of_stiff_problems_at_the_tolerance(problem, method, rto
     bound = 200 if (problem.name, method.order) == ("Oregonator", 2) else 20
     assert error < bound * rtol
     attempts = solution.stats.accepted + solution.stats.rejected
+    assert attempts < 5000
     # Two evaluations choose the first step.
     assert solution.stats.nfe == attempts * method.evaluations + 2
 
@@ -105,8 +107,17 @@ TIGHT = {"rtol": 1e-10, "atol": 1e-10 * torch.tensor([1.0, 1e-4, 1e-2], dtype=F6
         (ude.Rodas5P(), FIXED | {"adjoint": ude.Checkpointed()}),
         (ude.Rodas4(linear_solver=GMRES(rtol=1e-13)), FIXED),
         (ude.Rodas5P(), TIGHT),
+        (SWITCH, TIGHT),
     ],
-    ids=["Rosenbrock23", "Rodas4", "Rodas5P", "Rodas5P checkpointed", "Rodas4 with GMRES", "Rodas5P adaptive"],
+    ids=[
+        "Rosenbrock23",
+        "Rodas4",
+        "Rodas5P",
+        "Rodas5P checkpointed",
+        "Rodas4 with GMRES",
+        "Rodas5P adaptive",
+        "AutoSwitch",
+    ],
 )
 def test_gradients_agree_with_finite_differences(method, options):
     p = torch.ones(3, dtype=F64, requires_grad=True)
@@ -248,3 +259,51 @@ def test_robertson_conserves_mass_to_rounding():
     # The rows of the Jacobian add up to zero, which linear solves keep.
     solution = ude.solve(ODEProblem(robertson, START, (0.0, 1e5)), ude.Rodas5P(), save_at=[1e5], **OPTIONS)
     assert solution.ys.sum().item() == pytest.approx(1.0, abs=1e-11)
+
+
+def test_the_default_method_finds_out_that_a_problem_is_stiff():
+    problem = ODEProblem(robertson, START, (0.0, 1e4))
+    default = ude.solve(problem, save_at=[1e4], **OPTIONS)
+    assert default.stats.accepted < 500
+    expected = ude.solve(problem, ude.Rodas5P(), save_at=[1e4], **OPTIONS).ys
+    torch.testing.assert_close(default.ys, expected, rtol=1e-5, atol=1e-12)
+
+
+def pendulum(t, y):
+    return stack(y[..., 1], -torch.sin(y[..., 0]) + 0.1 * torch.cos(t))
+
+
+@pytest.mark.parametrize(("explicit", "rtol"), [(ude.Tsit5(), 1e-5), (ude.Vern7(), 1e-8)], ids=lambda x: str(x))
+def test_where_nothing_is_stiff_the_default_is_the_explicit_method(explicit, rtol):
+    problem = ODEProblem(pendulum, torch.tensor([1.0, 0.0], dtype=F64), (0.0, 20.0))
+    times = torch.linspace(0.0, 20.0, 33, dtype=F64)
+    default, alone = (ude.solve(problem, method, save_at=times, rtol=rtol) for method in (None, explicit))
+    assert torch.equal(default.steps.dt, alone.steps.dt)
+    assert torch.equal(default.stats.nfe, alone.stats.nfe)
+    # Zeros of the other method take part in the sums between the steps.
+    torch.testing.assert_close(default.ys, alone.ys, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("adjoint", [ude.Gauss(), ude.Backsolve()], ids=str)
+def test_continuous_adjoints_get_an_explicit_method_by_default(adjoint):
+    problem = ODEProblem(lambda t, y: -300.0 * y, torch.ones(1, dtype=F64, requires_grad=True), (0.0, 1.0))
+    default, alone = (ude.solve(problem, method, save_at=[1.0], adjoint=adjoint) for method in (None, ude.Tsit5()))
+    assert torch.equal(default.steps.dt, alone.steps.dt)
+
+
+@pytest.mark.parametrize("kind", ["large", "complex"])
+def test_large_and_complex_states_stay_with_explicit_steps_by_default(kind):
+    y0 = torch.ones(51, dtype=F64) if kind == "large" else torch.ones(2, dtype=torch.complex128)
+    problem = ODEProblem(lambda t, y: -200.0 * (y - 1.0) + 0.1 * y, y0, (0.0, 1.0))
+    default, alone = (ude.solve(problem, method, save_at=[1.0]) for method in (None, ude.Tsit5()))
+    assert torch.equal(default.steps.dt, alone.steps.dt)
+
+
+def test_a_solve_goes_over_to_implicit_steps_and_back():
+    # Relaxation oscillations: slow and stiff, with jumps in between, over two periods.
+    problem = ODEProblem(van_der_pol, torch.tensor([2.0, 0.0], dtype=F64), (0.0, 3300.0))
+    solution = ude.solve(problem, SWITCH, rtol=1e-5, atol=1e-6)
+    speed = (solution.steps.dt * solution.steps.stiffness)[solution.steps.accepted]
+    is_implicit = speed > 2 * SWITCH.stability_size
+    assert int((is_implicit[1:] != is_implicit[:-1]).sum()) >= 4
+    assert solution.stats.accepted < 2000

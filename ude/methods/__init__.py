@@ -1,5 +1,6 @@
 """One step of each solver; never a loop."""
 
+from ude.methods.auto_switch import AutoSwitch
 from ude.methods.catalogue import BS3, RK4, Dopri5, Dopri8, Euler, Heun, Midpoint, Ralston, Tsit5, Vern7
 from ude.methods.diagonal_tableau import DiagonalTableau
 from ude.methods.esdirk import ESDIRK, TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5
@@ -28,6 +29,7 @@ __all__ = [
     "RK4",
     "ROSENBROCK",
     "TRBDF2",
+    "AutoSwitch",
     "Carry",
     "DiagonalTableau",
     "Dopri5",

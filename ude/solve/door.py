@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ude._checks import positive
 from ude._typing import FlatField, State
-from ude.methods import Tsit5, Vern7
+from ude.methods import AutoSwitch, Rodas5P, Tsit5, Vern7
 from ude.methods.method import Method
 from ude.problems import EnsembleProblem, ODEProblem, Solution, Status
 from ude.solve.adjoints import Adjoint, Direct, segment_runner
@@ -34,6 +34,9 @@ from ude.solve.progress import progress_bar
 from ude.solve.saving import AtEnd, AtTimes, EveryStep, Saver
 from ude.solve.step import RUNNING, Limits, Point
 from ude.solve.times import read_save_at, read_span
+
+SWITCHING = 50
+"""Most numbers per sample for which the default method may go over to implicit steps, which make a Jacobian matrix."""
 
 
 def solve(
@@ -65,8 +68,10 @@ def solve(
 
     Args:
         problem: What to solve.
-        method: Makes the steps; by default `Tsit5()`, or `Vern7()` where `rtol < 1e-6` in double precision.
-            `TorchDiffEq(...)` and `SciPy(...)` let another library solve.
+        method: Makes the steps; by default `AutoSwitch(Tsit5(), Rodas5P())`, which goes on with implicit steps where
+            the problem turns out to be stiff; `Vern7()` in the place of `Tsit5()` where `rtol < 1e-6` in double
+            precision. Compiled steps, continuous adjoints, complex states and those of more than 50 numbers per
+            sample stay with the explicit method. `TorchDiffEq(...)` and `SciPy(...)` let another library solve.
         save_at: Times of the states to return, of shape `(times,)`, or `(times, batch)` for a batched problem;
             between $t_0$ and $t_1$, both allowed, in the direction of time. By default $t_0$ and the end of every
             step.
@@ -132,7 +137,7 @@ def solve(
         )
         solution, reason = solve_by_backend(method, layout, field, y0, (t0, t1), times, (limits.rtol, limits.atol))
     else:
-        method = _default_method(rtol, y0) if method is None else method
+        method = _default_method(rtol, y0, engine, adjoint) if method is None else method
         task = Task(
             vector_field=problem.vector_field,
             p=problem.p,
@@ -244,9 +249,16 @@ def _refuse_options(**given: bool) -> None:
         )
 
 
-def _default_method(rtol: float | State, y0: Tensor) -> Method:
+def _default_method(
+    rtol: float | State, y0: Tensor, engine: str | Engine, adjoint: Adjoint | ContinuousAdjoint
+) -> Method:
     tight = isinstance(rtol, int | float) and rtol < 1e-6 and y0.real.dtype == torch.float64
-    return Vern7() if tight else Tsit5()
+    explicit = Vern7() if tight else Tsit5()
+    eager = engine == "eager" or isinstance(engine, Eager)
+    small = not y0.is_complex() and y0.shape[-1] <= SWITCHING
+    # Continuous adjoints go back with the method of the solve, which most of them want explicit.
+    switches = eager and small and not isinstance(adjoint, ContinuousAdjoint)
+    return AutoSwitch(explicit, Rodas5P()) if switches else explicit
 
 
 def _controller(controller: Controller | None, method: Method, dt: float | Tensor | None) -> Controller:
