@@ -13,7 +13,8 @@ from torch import Tensor
 from ude._typing import FlatField
 from ude.compat.packing import Packing
 from ude.compat.wrapped import Wrapped
-from ude.methods import Carry, StepResult
+from ude.methods import Carry, StepResult, Tolerances
+from ude.methods.method import take_step
 
 Callback: TypeAlias = Callable[[Tensor, Any, Tensor], object]
 """`callback(t0, y0, dt)`: start of the step, state there, positive length."""
@@ -89,7 +90,9 @@ class Watched(Wrapped):
 
     watch: Watch
 
-    def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
+    def step_within(
+        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+    ) -> StepResult:
         """Take one step from `t` to `t + dt`."""
         self.watch.begin(t, y, dt)
-        return self.method.step(f, t, dt, y, carry)
+        return take_step(self.method, f, t, dt, y, carry, tolerances)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ude.compat.adaptive import adaptive, adaptive_dense, adaptive_until
 from ude.compat.call import Call, Event, EventFunction, Field, State, Tolerance
+from ude.compat.clock import Clock
 from ude.compat.errors import ArgumentError
 from ude.compat.fixed import fixed, fixed_until
 from ude.compat.foreign import by_scipy, by_torchdiffeq
@@ -101,18 +102,22 @@ def odeint_dense(
         tensor([0.6065, 0.6065])
     """
     part = y0 if isinstance(y0, Tensor) else y0[0]
-    ends = [torch.as_tensor(end, dtype=part.real.dtype, device=part.device) for end in (t0, t1)]
+    ends = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=part.real.dtype) for x in (t0, t1)]
     call = Call.read(func, y0, torch.stack(ends), rtol, atol, method, options)
     if call.stepper is None:
         raise ArgumentError(f"A continuous solution needs one of {', '.join(ADAPTIVE)}, got {call.method}.")
-    solution = adaptive_dense(call)
-    return lambda t: call.unpack(solution(t))
+    clock = Clock.of(call)
+    with clock.explained():
+        solution = adaptive_dense(clock.call(call))
+    return lambda t: call.unpack(solution(clock.elapsed(torch.as_tensor(t))))
 
 
 def integrate(call: Call) -> Tensor:
     """Return the packed states at all times of a call, shape `(times, *y0.shape)`."""
     if call.stepper is not None:
-        return adaptive(call)
+        clock = Clock.of(call)
+        with clock.explained():
+            return adaptive(clock.call(call))
     if call.method in FIXED:
         return fixed(call)
     return by_torchdiffeq(call)[1] if call.method in ADAMS else by_scipy(call)
@@ -121,7 +126,10 @@ def integrate(call: Call) -> Tensor:
 def integrate_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
     """Return the time of an event, of the dtype of `t`, and the packed states at the start and there."""
     if call.stepper is not None:
-        return adaptive_until(call, event)
+        clock = Clock.of(call)
+        with clock.explained():
+            elapsed, ys = adaptive_until(clock.call(call), clock.event(event))
+        return clock.time(elapsed).to(call.t.dtype), ys
     if call.method in FIXED:
         return fixed_until(call, event)
     if call.method not in ADAMS:

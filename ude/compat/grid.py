@@ -12,7 +12,8 @@ from ude._typing import FlatField
 from ude.compat.callbacks import Callbacks
 from ude.compat.errors import ArgumentError
 from ude.compat.wrapped import Wrapped
-from ude.methods import Carry, StepResult
+from ude.methods import Carry, StepResult, Tolerances
+from ude.methods.method import take_step
 
 GridConstructor = Callable[[FlatField, Tensor, Tensor], Tensor]
 """`grid_constructor(func, y0, t)`: the ends of all steps, from `t[0]` to `t[-1]`."""
@@ -84,14 +85,16 @@ class OnGrid(Wrapped):
         """Extra evaluations made by `dense_stages`: the slope at the end."""
         return int(self.cubic)
 
-    def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
+    def step_within(
+        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+    ) -> StepResult:
         """Take one step from position `t` to `t + 1`."""
         start, end = self._ends(t)
         length = end - start
         # A step of no length is the loop's second look at a step that failed.
         if self.callbacks.functions and bool((dt != 0).any()):
             self.callbacks.call("callback_step", start, y, length)
-        result = self.method.step(self._field(f, start, end, y), start, length, y, carry)
+        result = take_step(self.method, self._field(f, start, end, y), start, length, y, carry, tolerances)
         return result._replace(error=None, stages=self._stages(y, length, result) if self.between else ())
 
     def _stages(self, y: Tensor, length: Tensor, result: StepResult) -> tuple[Tensor, ...]:

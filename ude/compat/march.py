@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ude.methods import Tolerances
+from ude.methods.method import take_step
 from ude.problems import Status
 from ude.solve import Eager
 from ude.solve.engines import Task
@@ -33,9 +35,9 @@ class March(Eager):
         none = torch.zeros_like(t)
         done = torch.ones_like(t, dtype=torch.bool)
         columns = [x.unbind() for x in (t, one, t + one, none, done)]
-        records = []
+        records, tolerances = [], Tolerances(task.limits.rtol, task.limits.atol)
         for start, length, after, zero, true in zip(*columns, strict=True):
-            result = task.method.step(task.field, start, length, y, carry)
+            result = take_step(task.method, task.field, start, length, y, carry, tolerances)
             records.append(Attempt(start, length, after, y, result.y1, result.stages, zero, zero, true, true, true))
             y, carry = result.y1, result.carry
         if not bool(y.detach().isfinite().all()):

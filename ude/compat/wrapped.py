@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
-from ude.methods import Carry, Method, StepResult
+from ude.methods import Carry, Method, StepResult, Tolerances
+from ude.methods.method import take_step
 
 Norm = Callable[[Tensor], "Tensor | float"]
 """Size of a scaled error, given in the form of the state."""
@@ -55,7 +56,13 @@ class Wrapped:
 
     def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
         """Take one step from `t` to `t + dt`."""
-        return self.method.step(f, t, dt, y, carry)
+        return self.step_within(f, t, dt, y, carry, Tolerances.tight(y))
+
+    def step_within(
+        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+    ) -> StepResult:
+        """Take one step, with the tolerances for a method that iterates."""
+        return take_step(self.method, f, t, dt, y, carry, tolerances)
 
     def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:
         """Return the stages that `dense_weights` refers to."""
@@ -85,9 +92,11 @@ class Normed(Wrapped):
     rtol: float | Tensor
     atol: float | Tensor
 
-    def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
+    def step_within(
+        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+    ) -> StepResult:
         """Take one step from `t` to `t + dt`."""
-        result = self.method.step(f, t, dt, y, carry)
+        result = take_step(self.method, f, t, dt, y, carry, tolerances)
         assert result.error is not None
         size = torch.maximum(y.abs(), result.y1.abs()).reshape(self.shape)
         scale = (self.atol + self.rtol * size).to(size.dtype).clamp(min=torch.finfo(size.dtype).tiny)
@@ -113,9 +122,11 @@ class PastJumps(Wrapped):
         """Return the carry for the first step."""
         return self.method.init(self._field(f, t), t, y)
 
-    def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
+    def step_within(
+        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
+    ) -> StepResult:
         """Take one step from `t` to `t + dt`."""
-        return self.method.step(self._field(f, t), t, dt, y, carry)
+        return take_step(self.method, self._field(f, t), t, dt, y, carry, tolerances)
 
     def _field(self, f: FlatField, start: Tensor) -> FlatField:
         known = start.detach()
