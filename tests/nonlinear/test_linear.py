@@ -42,6 +42,12 @@ def test_a_complex_scale_makes_a_complex_system(solver, n):
     system, matrix = solver.prepare(jacobian, scale), matrix_of(jacobian, scale)
     torch.testing.assert_close(system.solve(b), torch.linalg.solve(matrix, b), rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(system.solve_transposed(b), torch.linalg.solve(matrix.mH, b), rtol=1e-8, atol=1e-9)
+    # Complex numbers on one side only.
+    torch.testing.assert_close(system.solve(b.real), torch.linalg.solve(matrix, b.real + 0j), rtol=1e-8, atol=1e-9)
+    real, matrix = solver.prepare(jacobian, scale.abs()), matrix_of(jacobian, scale.abs())
+    torch.testing.assert_close(real.solve(b), torch.linalg.solve(matrix + 0j, b), rtol=1e-8, atol=1e-9)
+    transposed = torch.linalg.solve(matrix.mT + 0j, b)
+    torch.testing.assert_close(real.solve_transposed(b), transposed, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)

@@ -85,12 +85,12 @@ class _Factorised:
     pivots: Tensor
 
     def solve(self, b: Tensor) -> Tensor:
-        b = b.to(self.factors.dtype).unsqueeze(-1)
-        return torch.linalg.lu_solve(self.factors, self.pivots, b).squeeze(-1)
+        factors, column = _promoted(self.factors, b)
+        return torch.linalg.lu_solve(factors, self.pivots, column).squeeze(-1)
 
     def solve_transposed(self, b: Tensor) -> Tensor:
-        b = b.to(self.factors.dtype).unsqueeze(-1)
-        return torch.linalg.lu_solve(self.factors, self.pivots, b, adjoint=True).squeeze(-1)
+        factors, column = _promoted(self.factors, b)
+        return torch.linalg.lu_solve(factors, self.pivots, column, adjoint=True).squeeze(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,18 @@ class _Inverted:
     inverse: Tensor
 
     def solve(self, b: Tensor) -> Tensor:
-        return (self.inverse @ b.to(self.inverse.dtype).unsqueeze(-1)).squeeze(-1)
+        inverse, column = _promoted(self.inverse, b)
+        return (inverse @ column).squeeze(-1)
 
     def solve_transposed(self, b: Tensor) -> Tensor:
-        return (self.inverse.mH @ b.to(self.inverse.dtype).unsqueeze(-1)).squeeze(-1)
+        inverse, column = _promoted(self.inverse, b)
+        return (inverse.mH @ column).squeeze(-1)
+
+
+def _promoted(matrix: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix and a column in the number format of both: either may be complex alone."""
+    dtype = torch.promote_types(matrix.dtype, b.dtype)
+    return matrix.to(dtype), b.to(dtype).unsqueeze(-1)
 
 
 def _small_inverse(matrix: Tensor) -> Tensor:
