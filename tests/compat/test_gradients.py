@@ -93,6 +93,14 @@ def test_fixed_steps_pass_gradcheck_in_state_and_times():
         assert torch.autograd.gradcheck(solve, (start(grad=True), t))
 
 
+def test_second_derivatives_pass_through_odeint():
+    def solve(y0, rate):
+        return odeint(lambda t, y: -rate * y**2, y0, FORWARD[:3], method="rk4", options={"step_size": 0.1})
+
+    y0 = torch.tensor([1.0, 0.5], dtype=F64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(solve, (y0, torch.tensor(0.7, dtype=F64, requires_grad=True)))
+
+
 def test_without_gradients_nothing_is_recorded():
     model = Net()
     with torch.no_grad():
