@@ -148,6 +148,18 @@ def test_an_initial_state_that_is_not_finite_is_named():
             module(lambda t, y: -y, y0, torch.tensor([0.0, 1.0]))
 
 
+@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+def test_a_derivative_of_a_wrong_form_is_named(method):
+    with pytest.raises(ValueError, match=r"broadcasts to the state, \(2, 2\), got \(3,\)"):
+        odeint(lambda t, y: torch.ones(3, dtype=F64), start(), FORWARD, method=method)
+    with pytest.raises(ValueError, match="a tensor for a tensor state, got tuple"):
+        odeint(lambda t, y: (y, y), start(), FORWARD, method=method)
+    with pytest.raises(ValueError, match=r"\[\(2, 2\), \(1,\)\], got \[\(2, 2\)\]"):
+        odeint(lambda t, y: (y[0],), start_pair(), FORWARD, method=method)
+    with pytest.raises(ValueError, match=r"got \[\(2, 2\), 'float'\]"):
+        odeint(lambda t, y: (y[0], 1.0), start_pair(), FORWARD, method=method)
+
+
 def test_max_num_steps_counts_between_two_output_times():
     calls = []
 

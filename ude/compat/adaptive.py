@@ -27,11 +27,13 @@ def adaptive(call: Call) -> Tensor:
         OdeintError: If the solve fails.
     """
     options = read_options(AdaptiveOptions, call.options, call.method)
-    intervals = max(len(call.t) - 1, 1)
-    solution = _solve(call, options, (call.t[0], call.t[-1]), call.t, options.max_num_steps * intervals)
+    most = options.max_num_steps * max(len(call.t) - 1, 1)
+    # The end alone needs no record of the steps: that is what the backward solve asks for, interval by interval.
+    only_end = len(call.t) == 2
+    solution = _solve(call, options, (call.t[0], call.t[-1]), call.t[1:] if only_end else call.t, most)
     if options.max_num_steps < UNBOUNDED:
         _check_count(solution, call.t, options.max_num_steps)
-    return solution.ys
+    return torch.cat([call.y0.unsqueeze(0), solution.ys]) if only_end else solution.ys
 
 
 def adaptive_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from ude.ad import is_tensor
 from ude.compat.callbacks import Callbacks
 from ude.compat.errors import ArgumentError
 from ude.compat.names import read_method, supported_callbacks
@@ -99,8 +100,8 @@ class Call:
             field=_bind(func, packing),
             y0=packed,
             t=t,
-            rtol=_tolerance("rtol", rtol, packing),
-            atol=_tolerance("atol", atol, packing),
+            rtol=_tolerance("rtol", rtol, packing, packed.device),
+            atol=_tolerance("atol", atol, packing, packed.device),
             method=name,
             stepper=stepper,
             options=chosen,
@@ -147,21 +148,21 @@ def _check_times(t: Tensor) -> None:
         raise ArgumentError("t must be strictly increasing or decreasing. Sort it and drop repeated times.")
 
 
-def _tolerance(name: str, given: Tolerance, packing: Packing | None) -> float | Tensor:
+def _tolerance(name: str, given: Tolerance, packing: Packing | None, device: torch.device) -> float | Tensor:
     """Return a tolerance as a number or as a tensor that broadcasts to the packed state."""
     if isinstance(given, int | float):
         return given
     if isinstance(given, Tensor) and given.requires_grad:
         raise ArgumentError(f"{name} cannot require gradient. Use `{name}.detach()`.")
     if packing is None or (isinstance(given, Tensor) and given.ndim == 0):
-        return torch.as_tensor(given)
+        return torch.as_tensor(given, device=device)
     parts = tuple(given)
     if len(parts) != len(packing.shapes):
         raise ArgumentError(
             f"If using tupled {name} it must have the same length as the tuple y0, {len(packing.shapes)}, "
             f"got {len(parts)}."
         )
-    rows = [torch.as_tensor(x) for x in parts]
+    rows = [torch.as_tensor(x, device=device) for x in parts]
     return torch.cat([row.expand(shape.numel()) for row, shape in zip(rows, packing.shapes, strict=True)])
 
 
@@ -170,13 +171,24 @@ def _bind(func: Field, packing: Packing | None) -> Callable[[Tensor, Tensor], Te
 
     def field(t: Tensor, y: Tensor) -> Tensor:
         if packing is not None:
-            return packing.pack(func(t, packing.unpack(y))).to(y.dtype)
+            return _packed(func(t, packing.unpack(y)), packing, y)
         derivative = func(t, y)
+        if not is_tensor(derivative):
+            raise ArgumentError(f"func must return a tensor for a tensor state, got {type(derivative).__name__}.")
         if derivative.shape == y.shape and derivative.dtype == y.dtype:
             return derivative
         return _like(derivative, y)
 
     return field
+
+
+def _packed(derivatives: Any, packing: Packing, y: Tensor) -> Tensor:
+    """Return the derivatives of a tuple state as one vector."""
+    expected = [tuple(shape) for shape in packing.shapes]
+    if not all(map(is_tensor, derivatives)) or sum(part.numel() for part in derivatives) != y.numel():
+        got = [tuple(part.shape) if is_tensor(part) else type(part).__name__ for part in derivatives]
+        raise ArgumentError(f"func must return tensors of the shapes of the tuple state, {expected}, got {got}.")
+    return packing.pack(derivatives).to(y.dtype)
 
 
 def _like(derivative: Tensor, y: Tensor) -> Tensor:
