@@ -13,6 +13,7 @@ from ude import ad, methods, nonlinear, problems
 from ude._version import __version__
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.methods import (
+    BDF,
     BS3,
     ESDIRK,
     RK4,
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from ude.report import load
 
 __all__ = [
+    "BDF",
     "BS3",
     "ESDIRK",
     "GMRES",

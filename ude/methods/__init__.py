@@ -1,6 +1,7 @@
 """One step of each solver; never a loop."""
 
 from ude.methods.auto_switch import AutoSwitch
+from ude.methods.bdf import BDF
 from ude.methods.catalogue import BS3, RK4, Dopri5, Dopri8, Euler, Heun, Midpoint, Ralston, Tsit5, Vern7
 from ude.methods.diagonal_tableau import DiagonalTableau
 from ude.methods.esdirk import ESDIRK, TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5
@@ -22,6 +23,7 @@ ESDIRKS = (TRBDF2(), Kvaerno3(), KenCarp3(), Kvaerno4(), KenCarp4(), Kvaerno5())
 """One instance of every ESDIRK method, by order."""
 
 __all__ = [
+    "BDF",
     "BS3",
     "ESDIRK",
     "ESDIRKS",

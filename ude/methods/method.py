@@ -23,6 +23,8 @@ class StepResult(NamedTuple):
         stiffness: Estimate of the spectral radius of the Jacobian, shape `(batch,)`; None if the method has none.
         stages: The stage derivatives, each of shape `(batch, state)`, from which dense output is made.
         carry: For the next step, if this one is accepted.
+        factor: Length of the next trial step over that of this one, shape `(batch,)`, detached, from methods that know
+            better than the controller; below 1 where the error is too large. None to leave it to the controller.
     """
 
     y1: Tensor
@@ -30,6 +32,7 @@ class StepResult(NamedTuple):
     stiffness: Tensor | None
     stages: tuple[Tensor, ...]
     carry: Carry
+    factor: Tensor | None = None
 
 
 class Tolerances(NamedTuple):

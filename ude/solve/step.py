@@ -135,6 +135,8 @@ def attempt(
     if blocked is not None:
         finite = finite & ~blocked
     decision = controller.decide(error.detach(), finite, point.memory, method.error_order)
+    if result.factor is not None:
+        decision = decision._replace(factor=torch.where(finite, result.factor, decision.factor))
     accepted = active & decision.accept
     if controller.accepts_shortest:
         accepted = accepted | (active & finite & (tried.abs() <= limits.shortest))
