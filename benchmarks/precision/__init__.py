@@ -1,0 +1,1 @@
+"""Work-precision diagrams: how much work a method needs for an error."""
