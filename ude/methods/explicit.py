@@ -131,11 +131,25 @@ class ExplicitRungeKutta:
         weights = (coefficients @ torch.stack(powers).reshape(len(powers), -1)).reshape(-1, *theta.shape)
         return weights.to(theta.dtype)
 
+    def dense_weight_rows(self, theta: Tensor) -> list[Tensor]:
+        """Return the same weights one by one, written out for the compiler."""
+        precise = theta if theta.device.type == "mps" else theta.double()
+        assert self.tableau.dense is not None  # the tableau always has one
+        return [_polynomial(row, precise).to(theta.dtype) for row in self.tableau.dense]
+
     @property
     def _estimates_stiffness(self) -> bool:
         """The last two stages are taken at the end of the step, where only their states differ."""
         nodes = self.tableau.c
         return len(nodes) > 1 and nodes[-2] == nodes[-1] == 1.0
+
+
+def _polynomial(coefficients: Sequence[float], theta: Tensor) -> Tensor:
+    r"""Return $\sum_j c_j \theta^{j+1}$."""
+    total = torch.full_like(theta, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * theta + coefficient
+    return total * theta
 
 
 def _combination(weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ from ude.solve.events import (
     PresetTimes,
     SteadyState,
 )
+from ude.solve.loop import Loop
 from ude.solve.steady_state import solve_steady_state
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Gauss",
     "I",
     "Interpolating",
+    "Loop",
     "ManifoldProjection",
     "Periodic",
     "PositiveDomain",

@@ -8,7 +8,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -24,12 +24,15 @@ FIXED = re.compile(
 RARELY_BROKEN = ("NOT_PRESENT_IN_GENERIC_DICT", "EMPTY_NN_MODULE_HOOKS_DICT")
 """Checks of every submodule for hooks and for attributes that replace its methods."""
 
+Backend: TypeAlias = Callable[[Any, list[Any]], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _compiled: dict[int, tuple[weakref.ref[Any], dict[Hashable, Callable[..., Any]]]] = {}
 
 
-def compiled_for(vector_field: Callable[..., Any], configuration: Hashable, make: Callable[[], F]) -> F:
+def compiled_for(
+    vector_field: Callable[..., Any], configuration: Hashable, make: Callable[[], F], backend: Backend = lower
+) -> F:
     """Return a compiled function for a vector field and a configuration, making it when it is first asked for.
 
     A module is known by its identity; a function by its code, so that a closure made anew in every iteration of a
@@ -39,6 +42,7 @@ def compiled_for(vector_field: Callable[..., Any], configuration: Hashable, make
         vector_field: The user's function; it must be an argument of the compiled function, not held by it.
         configuration: Everything else that the function was made from.
         make: Returns the function to compile; it must be defined by `def`.
+        backend: Turns graphs into machine code.
     """
     owner, extra = _owner(vector_field)
     entry = _compiled.get(id(owner))
@@ -48,7 +52,7 @@ def compiled_for(vector_field: Callable[..., Any], configuration: Hashable, make
         _compiled[key] = entry
     functions = entry[1]
     if (extra, configuration) not in functions:
-        functions[extra, configuration] = _compile(make(), _name(vector_field))
+        functions[extra, configuration] = _compile(make(), _name(vector_field), backend)
     return functions[extra, configuration]  # pyright: ignore[reportReturnType]
 
 
@@ -61,13 +65,13 @@ def _owner(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
     return vector_field, None
 
 
-def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], name: str, backend: Backend) -> Callable[..., Any]:
     """Return a compiled function that tells what it does and explains why it cannot."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
     from torch._dynamo.utils import counters
 
     logger.info("Compiling the steps for %s. This may take some ten seconds or more, once.", name)
-    compiled = _compile_alone(function, name)
+    compiled = _compile_alone(function, name, backend)
 
     def call(*args: Any) -> Any:
         nonlocal compiled
@@ -78,7 +82,7 @@ def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
                 result = compiled(*args)
             except FailOnRecompileLimitHit:
                 # Many shapes, or many closures of one code: start another shelf rather than give up.
-                compiled = _compile_alone(function, name)
+                compiled = _compile_alone(function, name, backend)
                 result = compiled(*args)
         except TorchDynamoException as error:
             raise RuntimeError(
@@ -92,7 +96,12 @@ def _compile(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return call
 
 
-def _compile_alone(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a compiled function that belongs to no vector field; it must be defined by `def`."""
+    return _compile(function, name.replace(" ", "_"), lower)
+
+
+def _compile_alone(function: Callable[..., Any], name: str, backend: Backend) -> Callable[..., Any]:
     # The compiler keeps its results with the code object: with one of its own, no function crowds out another's.
     assert isinstance(function, types.FunctionType)
     own = types.FunctionType(
@@ -102,7 +111,7 @@ def _compile_alone(function: Callable[..., Any], name: str) -> Callable[..., Any
         function.__defaults__,
         function.__closure__,
     )
-    return torch.compile(own, backend=lower, fullgraph=True, dynamic=False, options=_options())
+    return torch.compile(own, backend=backend, fullgraph=True, dynamic=False, options=_options())
 
 
 def _options() -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ude._typing import FlatField
 from ude.methods.method import Method, StepResult
+from ude.solve.compiled_dense import evaluate_compiled
 from ude.solve.trace import Trace
 
 
@@ -66,6 +67,9 @@ def evaluate(
         used = torch.zeros_like(trace.active)
         used[index[between], sample.expand_as(index)[between]] = True
         evaluations = used.sum(0) * method.dense_evaluations
+    fused = None if differentiable else evaluate_compiled(method, trace, ts, index)
+    if fused is not None:
+        return fused, evaluations
     values = _interpolate(field, method, trace, ts, index, between)
     if bool(at_end.any()):
         ends = _ends(trace, index, sample)

@@ -30,6 +30,7 @@ from ude.solve.events.schedule import Schedule
 from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout, broadcast_tolerance
 from ude.solve.initial_step import initial_step
+from ude.solve.loop import Loop
 from ude.solve.progress import progress_bar
 from ude.solve.saving import AtEnd, AtTimes, EveryStep, Saver
 from ude.solve.step import RUNNING, Limits, Point
@@ -81,7 +82,7 @@ def solve(
             `controller=FixedStep()`, the length of every step.
         controller: Chooses the step lengths: `I()` by default, `PI()`, `PID()`, `FixedStep()`. A method without
             an error estimate takes constant steps.
-        engine: `"eager"` or `"compiled"`, or an engine object with options.
+        engine: `"eager"`, `"compiled"` or `"loop"`, or an engine object with options.
         adjoint: Where the gradient comes from: `Direct()`, `Checkpointed()` for long solves whose gradient would not
             fit in memory; or from an equation of its own, `Gauss()`, `Interpolating()`, `Backsolve()`, `Forward()`,
             which record nothing. Their solution has no gradient but that of `ys`.
@@ -338,7 +339,7 @@ def _start(
 def _engine(engine: str | Engine) -> Engine:
     if not isinstance(engine, str):
         return engine
-    makers: dict[str, Callable[[], Any]] = {"eager": Eager, "compiled": Compiled}
+    makers: dict[str, Callable[[], Any]] = {"eager": Eager, "compiled": Compiled, "loop": Loop}
     if engine not in makers:
         raise ValueError(f"`engine` must be one of {sorted(makers)} or an engine object, got {engine!r}.")
     return makers[engine]()

@@ -20,15 +20,25 @@ COMPONENTS = 4
 """States of at most so many components are put together by selection instead of copies."""
 
 
-def lower(graph: Any, inputs: list[Any]) -> Any:
+def lower_natively(graph: Any, inputs: list[Any]) -> Any:
+    """Compile a graph, on a CPU with C++ around its kernels too: a loop then runs without Python in between."""
+    return lower(graph, inputs, {"cpp_wrapper": True} if _on_cpu(inputs) else None)
+
+
+def _on_cpu(inputs: list[Any]) -> bool:
+    return all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
+
+
+def lower(graph: Any, inputs: list[Any], options: dict[str, Any] | None = None) -> Any:
     """Compile a graph with inductor; on a CPU with small matrix products written out as sums."""
     import torch._functorch.config
     from torch._inductor.compile_fx import compile_fx
 
-    on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
     # Backward code that may overwrite saved tensors gave wrong gradients of parameters of batches (torch 2.13).
     with torch._functorch.config.patch(donated_buffer=False):
-        return compile_fx(graph, inputs, decompositions=_decompositions()) if on_cpu else compile_fx(graph, inputs)
+        if _on_cpu(inputs):
+            return compile_fx(graph, inputs, decompositions=_decompositions(), config_patches=options)
+        return compile_fx(graph, inputs, config_patches=options)
 
 
 @functools.cache

@@ -1,0 +1,178 @@
+"""The whole solve in one compiled loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ude._typing import VectorField
+from ude.methods.method import Method
+from ude.solve.compilation import compiled_for
+from ude.solve.compiled import Compiled
+from ude.solve.controllers import Controller
+from ude.solve.engines import Task
+from ude.solve.flatten import Layout
+from ude.solve.lowering import lower_natively
+from ude.solve.step import RUNNING, Limits, Point, attempt
+from ude.solve.trace import PackedAttempts, Trace
+
+NUMBERS = 7
+"""Of every attempt and sample: `t`, `dt`, `t1`, error ratio, stiffness, and the flags active and accepted."""
+MEMORY = 64 * 2**20
+"""Bytes that one call of the loop may fill with states and stages."""
+
+
+class Record(NamedTuple):
+    """Where the loop writes what it does, row by row.
+
+    Args:
+        numbers: Shape `(attempts, 7, batch)`.
+        states: `y1`, `y0` and the stages, shape `(attempts, 2 + stages, batch, state)`; no rows if not needed.
+    """
+
+    numbers: Tensor
+    states: Tensor
+
+
+Run: TypeAlias = Callable[[VectorField, Any, Limits, Point, Record, Tensor], tuple[Tensor, Point]]
+"""Makes at most as many attempts as the last argument says; returns their number and where they led."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """All attempts in one compiled loop, without Python in between: the fastest engine for many solves of one problem.
+
+    The first solve takes ten seconds or more, which the logger `ude` announces; later solves with the same function or
+    module, method and shapes reuse the result, whatever the values, tolerances and time spans. A solve that carries a
+    gradient is made by `Compiled()` instead. The vector field must be traceable by `torch.compile(fullgraph=True)`.
+
+    Args:
+        capacity: Most attempts between two looks from outside, for which memory is set aside; fewer for large states.
+    """
+
+    capacity: int = 256
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.capacity, int) or self.capacity < 1:
+            raise ValueError(f"`capacity` must be an integer of at least 1, got {self.capacity!r}.")
+
+    @property
+    def block(self) -> int:
+        """Attempts are counted one by one."""
+        return 1
+
+    @property
+    def probes(self) -> bool:
+        """A solve with a gradient is made by another engine: this must be known before the first step."""
+        return True
+
+    @property
+    def handles_events(self) -> bool:
+        """The loop does not come back after every attempt."""
+        return False
+
+    def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
+        """Run up to `attempts` attempts, in as many calls as memory asks for."""
+        if task.differentiate:
+            return Compiled().advance(task, point, attempts)
+        with torch.no_grad():
+            records: list[Record] = []
+            run, rows = _run(task), self._rows(task, point)
+            while attempts > 0 and (not records or bool((point.status == RUNNING).any())):
+                record = _empty(task, point, rows)
+                limit = torch.tensor(min(rows, attempts), device=point.t.device)
+                count, point = run(task.vector_field, task.p, task.limits, _separate(point), record, limit)
+                made = int(count)
+                records.append(Record(*(buffer[:made] for buffer in record)))
+                attempts -= made
+                if task.report is not None:
+                    task.report(point.t)
+        return point, _trace(records)
+
+    def _rows(self, task: Task, point: Point) -> int:
+        row = point.y.numel() * point.y.element_size() * _stored(task)
+        return max(min(self.capacity, MEMORY // max(row, 1)), 1)
+
+
+def _stored(task: Task) -> int:
+    """Return how many states of every attempt are written."""
+    method = task.method
+    stages = len(method.dense_weights(torch.zeros(()))) - method.dense_evaluations
+    return 2 + stages if task.keep_states else 0
+
+
+def _empty(task: Task, point: Point, rows: int) -> Record:
+    states = point.y.new_empty(rows, _stored(task), *point.y.shape) if task.keep_states else point.y.new_empty(0)
+    return Record(point.dt.new_empty(rows, NUMBERS, len(point.dt)), states)
+
+
+def _separate(point: Point) -> Point:
+    """Return copies that share no memory, as the compiler wants them."""
+    return _map(lambda x: x.clone(memory_format=torch.contiguous_format), point)
+
+
+def _map(function: Callable[[Tensor], Tensor], point: Point) -> Point:
+    return Point(*(tuple(function(x) for x in part) if isinstance(part, tuple) else function(part) for part in point))
+
+
+def _run(task: Task) -> Run:
+    configuration = ("loop", task.layout, task.method, task.controller, task.keep_states)
+    return compiled_for(task.vector_field, configuration, lambda: _make(*configuration[1:]), lower_natively)
+
+
+def _make(layout: Layout, method: Method, controller: Controller, keep_states: bool) -> Run:
+    """Return the function that is compiled. It must not hold the vector field, which would then never be freed."""
+
+    def loop(
+        vector_field: VectorField, p: Any, limits: Limits, point: Point, record: Record, limit: Tensor
+    ) -> tuple[Tensor, Point]:
+        field = layout.bind(vector_field, p)
+        carries, memories = len(point.carry), len(point.memory)
+
+        def unpacked(flat: tuple[Tensor, ...]) -> Point:
+            t, dt, y, status, stop, *rest = flat
+            return Point(t, dt, y, tuple(rest[:carries]), tuple(rest[carries:]), status, stop)
+
+        def runs(count: Tensor, *flat: Tensor) -> Tensor:
+            return (flat[3] == RUNNING).any() & (count < limit)
+
+        def body(count: Tensor, *flat: Tensor) -> tuple[Tensor, ...]:
+            following, made = attempt(field, method, controller, limits, unpacked(flat))
+            row, flags = count.reshape(1), (made.active.to(made.dt), made.accepted.to(made.dt))
+            numbers = torch.stack([made.t, made.dt, made.t1, made.error, made.stiffness, *flags])
+            record.numbers.index_copy_(0, row, numbers.unsqueeze(0))
+            if keep_states:
+                states = torch.stack([made.y1, made.y0, *made.stages])
+                record.states.index_copy_(0, row, states.unsqueeze(0))
+            return (count + 1, *(x.clone() for x in packed(following)))
+
+        def packed(point: Point) -> tuple[Tensor, ...]:
+            return (point.t, point.dt, point.y, point.status, point.stop, *point.carry, *point.memory)
+
+        start = torch.zeros_like(limit)
+        assert len(point.memory) == memories
+        count, *flat = torch.while_loop(runs, body, (start, *packed(point)))
+        return count, unpacked(tuple(flat))
+
+    return loop
+
+
+def _trace(records: list[Record]) -> Trace:
+    """Join the records of all calls."""
+    numbers = torch.cat([record.numbers for record in records]) if len(records) > 1 else records[0].numbers
+    states = torch.cat([record.states for record in records]) if len(records) > 1 else records[0].states
+    t, dt, t1, error, stiffness, active, accepted = numbers.unbind(1)
+    return Trace(
+        t=t,
+        dt=dt,
+        t1=t1,
+        error=error,
+        stiffness=stiffness,
+        active=active > 0,
+        accepted=accepted > 0,
+        store=PackedAttempts(states),
+    )
