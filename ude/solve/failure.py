@@ -68,7 +68,7 @@ def _where(solution: Solution, sample: int, problem: ODEProblem) -> tuple[str, s
     ratio = last["stiffness"] * abs(t1 - t0)
     if not STIFF <= ratio < float("inf"):
         return where, ""
-    return where, f' The problem looks stiff (fastest rate times interval about {ratio:.0e}): try `Rodas5P()`.'
+    return where, f" The problem looks stiff (fastest rate times interval about {ratio:.0e}): try `Rodas5P()`."
 
 
 def _fields(solution: Solution) -> list[torch.Tensor]:

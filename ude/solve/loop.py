@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from ude._typing import VectorField
 from ude.methods.method import Method
@@ -112,11 +113,7 @@ def _empty(task: Task, point: Point, rows: int) -> Record:
 
 def _separate(point: Point) -> Point:
     """Return copies that share no memory, as the compiler wants them."""
-    return _map(lambda x: x.clone(memory_format=torch.contiguous_format), point)
-
-
-def _map(function: Callable[[Tensor], Tensor], point: Point) -> Point:
-    return Point(*(tuple(function(x) for x in part) if isinstance(part, tuple) else function(part) for part in point))
+    return pytree.tree_map(lambda x: x.clone(memory_format=torch.contiguous_format), point)
 
 
 def _run(task: Task) -> Run:
