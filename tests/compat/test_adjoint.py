@@ -53,6 +53,9 @@ def run(solver, model, y0=None, **options):
     ids=lambda options: " ".join(options) or "defaults",
 )
 @pytest.mark.parametrize("state", ["tensor", "tuple"])
+@pytest.mark.filterwarnings(
+    "ignore:The following arguments have no effect"
+)  # torchdiffeq always gives SciPy `min_step`
 def test_the_backward_solve_follows_its_options(options, state):
     results = []
     for solver in BOTH:
@@ -94,8 +97,23 @@ def test_the_seminorm_saves_evaluations_and_keeps_the_gradient():
     semi, fewer = run(
         odeint_adjoint, Stiff(), adjoint_atol=1e-12, adjoint_rtol=1e-7, adjoint_options={"norm": "seminorm"}
     )
-    assert fewer <= calls
+    assert fewer < 0.5 * calls
     torch.testing.assert_close(semi[0], full[0], rtol=1e-6, atol=1e-7)
+
+
+def test_the_gradient_of_times_costs_nothing_where_nobody_asks_for_it():
+    class Fast(nn.Module):
+        """Constant but for a ripple in time that no tolerance sees; its slope in time is large."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(1.0, dtype=F64))
+
+        def forward(self, t, y):
+            return -y + self.weight * 1e-8 * torch.sin(1e4 * t)
+
+    calls = [run(solver, Fast(), adjoint_rtol=1e-5, adjoint_atol=1e-6)[1] for solver in BOTH]
+    assert calls[0] < 0.5 * calls[1]
 
 
 def test_only_the_parameters_that_are_asked_for_get_a_gradient():
