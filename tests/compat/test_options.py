@@ -294,6 +294,14 @@ def test_a_compiled_engine_gives_the_same_and_is_compiled_once(state, caplog):
     assert sum("Compiling the steps" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_a_compiled_engine_refuses_what_it_cannot_do():
+    for engine in ("compiled", "loop"):
+        with pytest.raises(ValueError, match="Compiled steps cannot call callback_step"):
+            odeint(Attempts(forced), start(), FORWARD, options={"engine": engine})
+        with pytest.raises(ValueError, match="eager"):
+            odeint(forced, start(), FORWARD, options={"engine": engine, "jump_t": torch.tensor([0.5])})
+
+
 def test_the_backward_solve_does_not_inherit_the_engine():
     engines = []
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from ude.compat.call import Call, Event
 from ude.compat.callbacks import Watch, Watched
 from ude.compat.control import Control
-from ude.compat.errors import OdeintError
+from ude.compat.errors import ArgumentError, OdeintError
 from ude.compat.options import UNBOUNDED, AdaptiveOptions, read_options
 from ude.compat.wrapped import Normed, PastJumps
 from ude.methods import Method
 from ude.problems import ODEProblem, Solution, SolveError, Status
-from ude.solve import solve
+from ude.solve import Eager, solve
 from ude.solve.events import ContinuousEvent, PresetTimes
 
 
@@ -100,6 +100,9 @@ def _solve(
     watch = Watch(call.callbacks, options.min_step) if call.callbacks.functions else None
     # A compiled step is found again by the user's own function: the one on the packed state is new in every call.
     is_packed = options.engine == "eager"
+    if watch is not None and not is_packed and not isinstance(options.engine, Eager):
+        names = ", ".join(call.callbacks.functions)
+        raise ArgumentError(f"Compiled steps cannot call {names}: solve with the engine 'eager', or without callbacks.")
     field, y0 = (call.field, call.y0) if is_packed else (call.func, call.unpack(call.y0))
     jumps = [] if options.jump_t is None else [PresetTimes(options.jump_t)]
     try:

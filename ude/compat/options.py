@@ -32,8 +32,8 @@ class AdaptiveOptions:
         step_t: Times at which a step ends.
         jump_t: Times at which a step ends and the vector field may jump.
         dtype: Of time. Time has the precision of the state here, whatever is given.
-        engine: `"eager"`, or `"compiled"` for a step compiled by `torch.compile`; not in torchdiffeq. The backward
-            solve of `odeint_adjoint` is always eager.
+        engine: `"eager"`, or `"compiled"` or `"loop"` for a step or a whole solve compiled by `torch.compile`; not in
+            torchdiffeq. The backward solve of `odeint_adjoint` is always eager.
     """
 
     first_step: float | Tensor | None = None
