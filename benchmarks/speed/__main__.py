@@ -21,7 +21,20 @@ import torch
 
 from benchmarks.speed.measure import table
 
-NAMES = ("startup", "lotka_volterra", "van_der_pol", "replicates", "stlsq", "memory", "operators", "ode_series")
+NAMES = (
+    "startup",
+    "lotka_volterra",
+    "van_der_pol",
+    "dense_saves",
+    "robertson",
+    "bouncing_balls",
+    "wide_field",
+    "replicates",
+    "stlsq",
+    "memory",
+    "operators",
+    "ode_series",
+)
 PACKAGES = ("torch", "torchdiffeq", "diffrax", "folx", "jax", "pysindy", "scipy")
 
 
