@@ -55,7 +55,7 @@ def run(*, smoke: bool) -> list[Row]:
     our_rtol, their_rtol = 1e-4, 1e-6
     theirs = np.stack([scipy_end(row, their_rtol) for row in p[:few].numpy()])
     rows = []
-    engines = ("eager",) if smoke else ("eager", "loop")
+    engines = ("eager",) if smoke else ("eager", "compiled")
     for engine in engines:
         first = once(lambda engine=engine: ours_end(p, our_rtol, engine))
         ours = ours_end(p, our_rtol, engine)[:few].numpy()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ude._typing import VectorField
+from ude.methods.explicit import ExplicitRungeKutta
 from ude.methods.method import Method
 from ude.solve.compilation import compiled_for
 from ude.solve.compiled import Compiled
@@ -49,7 +50,8 @@ class Loop:
 
     The first solve takes ten seconds or more, which the logger `ude` announces; later solves with the same function or
     module, method and shapes reuse the result, whatever the values, tolerances and time spans. A solve that carries a
-    gradient is made by `Compiled()` instead. The vector field must be traceable by `torch.compile(fullgraph=True)`.
+    gradient, and one by a method that is not explicit, is made by `Compiled()` instead: the compiler takes neither
+    inside of a loop. The vector field must be traceable by `torch.compile(fullgraph=True)`.
 
     Args:
         capacity: Most attempts between two looks from outside, for which memory is set aside; fewer for large states.
@@ -78,7 +80,7 @@ class Loop:
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts, in as many calls as memory asks for."""
-        if task.differentiate:
+        if task.differentiate or not isinstance(task.method, ExplicitRungeKutta):
             return Compiled().advance(task, point, attempts)
         with torch.no_grad():
             records: list[Record] = []
