@@ -10,7 +10,7 @@ import torchdiffeq
 from compat_cases import BACKWARD, F64, FORWARD, Net, NetPair, as_rows, forced, pair, start, start_pair
 
 from ude.compat import odeint, odeint_adjoint
-from ude.methods import RK4, Kvaerno5, Rodas5P, Tsit5
+from ude.methods import BDF, RK4, Kvaerno5, Rodas5P, Tsit5
 from ude.solve import Eager
 
 BOTH = (odeint, torchdiffeq.odeint)
@@ -318,7 +318,7 @@ def test_the_backward_solve_does_not_inherit_the_engine():
     assert len(engines) == count
 
 
-@pytest.mark.parametrize("method", [Tsit5(), Rodas5P(), Kvaerno5()], ids=str)
+@pytest.mark.parametrize("method", [Tsit5(), Rodas5P(), Kvaerno5(), BDF()], ids=str)
 @pytest.mark.parametrize("state", ["tensor", "tuple"])
 def test_a_method_of_this_library_may_stand_for_a_name(method, state):
     field, y0 = (forced, start()) if state == "tensor" else (pair, start_pair())
@@ -327,6 +327,11 @@ def test_a_method_of_this_library_may_stand_for_a_name(method, state):
     assert len(watched.begun) == len(watched.decided) > 0
     theirs = as_rows(torchdiffeq.odeint(field, y0, FORWARD, rtol=1e-9, atol=1e-11))
     torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-6)
+
+
+def test_a_method_that_measures_its_error_itself_takes_no_norm():
+    with pytest.raises(ValueError, match="BDF measures its error itself"):
+        odeint(forced, start(), FORWARD, method=BDF(), options={"norm": lambda y: y.abs().max()})
 
 
 def test_a_stiff_problem_is_solved_by_a_stiff_method_with_gradients():

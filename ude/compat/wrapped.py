@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
+from ude.compat.errors import ArgumentError
+from ude.compat.norms import mixed_norm
+from ude.compat.packing import PackedNorm
 from ude.methods import Carry, Method, StepResult, Tolerances
 from ude.methods.method import take_step
 
@@ -97,6 +100,11 @@ class Normed(Wrapped):
     ) -> StepResult:
         """Take one step from `t` to `t + dt`."""
         result = take_step(self.method, f, t, dt, y, carry, tolerances)
+        if result.factor is not None:
+            # It has chosen order and step by the root mean square already, which serves for a tuple as well.
+            if isinstance(self.norm, PackedNorm) and self.norm.norm is mixed_norm:
+                return result
+            raise ArgumentError(f"{self.method} measures its error itself: leave the option 'norm' out.")
         assert result.error is not None
         size = torch.maximum(y.abs(), result.y1.abs()).reshape(self.shape)
         scale = (self.atol + self.rtol * size).to(size.dtype).clamp(min=torch.finfo(size.dtype).tiny)
