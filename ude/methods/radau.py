@@ -161,7 +161,7 @@ class RadauIIA5:
         step = length.squeeze(-1)
         real = self.linear_solver.prepare(jacobian, REAL_EIGENVALUE * step)
         pair = self.linear_solver.prepare(jacobian, COMPLEX_EIGENVALUE * step)
-        collocation = _Collocation(f, t, dt, y, length)
+        collocation = _Collocation(f, [torch.add(t, dt, alpha=c) for c in C], y, length)
         norm = tolerances.norm(y, length)
 
         def solve(residual: Tensor) -> Tensor:
@@ -217,15 +217,13 @@ class _Collocation:
 
     Args:
         f: Vector field.
-        t: Start of the step, shape `(batch,)`.
-        dt: Its length, likewise.
+        times: Of the stages, each of shape `(batch,)`.
         y: State at the start, shape `(batch, state)`.
-        length: `dt` in the dtype of the state, shape `(batch, 1)`.
+        length: Length of the step, shape `(batch, 1)`.
     """
 
     f: FlatField
-    t: Tensor
-    dt: Tensor
+    times: Sequence[Tensor]
     y: Tensor
     length: Tensor
 
@@ -233,8 +231,8 @@ class _Collocation:
         """Return time and state of every stage."""
         stages = k.unflatten(-1, (3, -1)).unbind(-2)
         return [
-            (torch.add(self.t, self.dt, alpha=c), torch.addcmul(self.y, self.length, _combination(row, stages)))
-            for c, row in zip(C, A, strict=True)
+            (t, torch.addcmul(self.y, self.length, _combination(row, stages)))
+            for t, row in zip(self.times, A, strict=True)
         ]
 
     def residual(self, k: Tensor) -> Tensor:
