@@ -191,8 +191,9 @@ class BDF:
         return torch.stack(weights)
 
     def _jacobian(self, f: FlatField, t: Tensor, y: Tensor) -> Tensor | JacobianProduct:
+        # Copies, since products hold on to them: what a compiled iteration reads may not share memory.
         with torch.no_grad():
-            return self.linear_solver.linearise(f, t.detach(), y.detach(), rate=False).jacobian
+            return self.linear_solver.linearise(f, t.clone(), y.clone(), rate=False).jacobian
 
     def _solve(
         self, corrector: _Corrector, carry: Carry, anew: Tensor, rate: Tensor, size: Callable[[Tensor], Tensor]
@@ -224,7 +225,8 @@ class BDF:
         rate: Tensor,
     ) -> Root:
         with torch.no_grad():
-            system = self.linear_solver.prepare(jacobian, corrector.c.squeeze(-1))
+            # A copy, not a view: what a compiled iteration reads may not share memory.
+            system = self.linear_solver.prepare(jacobian, corrector.c.squeeze(-1).clone())
         return self.newton.iterate(corrector.residual, system.solve, torch.zeros_like(corrector.guess), size, rate)
 
     def _transposed(self, corrector: _Corrector, d: Tensor) -> Callable[[Tensor], Tensor]:

@@ -99,8 +99,9 @@ class ESDIRK:
         """Take one step, with stages as exact as the tolerances of the solve ask for."""
         tableau, length = self.tableau, dt.to(y.dtype).unsqueeze(-1)
         jacobian = self.linear_solver.linearise(f, t, y, rate=False).jacobian
+        # Two tensors, not one and a view of it: what a compiled iteration reads may not share memory.
         scale = tableau.gamma * length
-        system = self.linear_solver.prepare(jacobian, scale.squeeze(-1))
+        system = self.linear_solver.prepare(jacobian, tableau.gamma * dt.to(y.dtype))
         size = tolerances.norm(y, scale)
         stages, rate, y1 = [carry[0]], None, y
         for i, node in enumerate(tableau.c[1:], 1):
