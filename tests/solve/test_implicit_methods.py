@@ -316,6 +316,28 @@ def test_an_attempt_takes_at_most_three_iterations_of_every_stage(method, most):
     assert len(calls) / int(solution.stats.accepted + solution.stats.rejected) < most
 
 
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_solve_goes_on_after_an_event_from_the_new_state(method):
+    doses = ude.PresetTimes(torch.tensor([1.0], dtype=F64), lambda t, y: y + 1.0)
+    decay = ODEProblem(lambda t, y: -100.0 * (y - torch.cos(t)), torch.ones(1, dtype=F64), (0.0, 1.02))
+    with torch.no_grad():
+        ends = [
+            ude.solve(decay, method, save_at=[1.02], rtol=1e-9, atol=1e-10, events=events).ys[-1, 0]
+            for events in ([], [doses])
+        ]
+    # The dose decays by exp(-2) in the time that is left.
+    assert (ends[1] - ends[0]).item() == pytest.approx(0.1353352832, abs=1e-7)
+
+
+def test_the_loop_takes_the_steps_that_a_method_proposes():
+    with torch.no_grad():
+        steps = solve("HIRES", BDF(), 1e-6).steps
+    lengths = steps.dt[steps.accepted]
+    kept = (lengths[1:] == lengths[:-1]).double().mean().item()
+    # Every length is kept for one step more than the order; the last step is what is left.
+    assert kept > 0.5
+
+
 def test_a_complex_problem_is_refused():
     problem = ODEProblem(lambda t, y: 1j * y, torch.ones(1, dtype=torch.complex128), (0.0, 1.0))
     with pytest.raises(ValueError, match="view_as_real"):
