@@ -213,13 +213,13 @@ def random_matrix(seed):
     return torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
-def test_the_gradient_of_an_adaptive_solve_agrees_with_finite_differences(method):
+@pytest.mark.parametrize(("method", "rtol"), [(Kvaerno5(), 1e-8), (RadauIIA5(), 1e-7), (BDF(), 1e-9)], ids=str)
+def test_the_gradient_of_an_adaptive_solve_agrees_with_finite_differences(method, rtol):
     weight, direction, h = (0.5 * random_matrix(0)).requires_grad_(), random_matrix(1), 1e-2
-    (gradient,) = torch.autograd.grad(relaxation(weight, method, 1e-9, ude.Direct()), weight)
+    (gradient,) = torch.autograd.grad(relaxation(weight, method, rtol, ude.Direct()), weight)
     with torch.no_grad():
-        values = [relaxation(weight + s * h * direction, method, 1e-9, ude.Direct()) for s in (1, -1, 2, -2)]
-    # Fourth-order differences, since tolerances of 1e-9 forbid short ones.
+        values = [relaxation(weight + s * h * direction, method, rtol, ude.Direct()) for s in (1, -1, 2, -2)]
+    # Fourth-order differences, since the tolerances forbid short ones.
     expected = (8 * (values[0] - values[1]) - (values[2] - values[3])) / (12 * h)
     assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -292,12 +292,12 @@ def test_the_user_s_jacobian_is_used(method):
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_single_precision_reaches_its_own_tolerances(method):
-    field, y0, end, _ = PROBLEMS["HIRES"]
+    field, y0, end, _ = PROBLEMS["Brusselator"]
     problem = ODEProblem(field, torch.tensor(y0), (0.0, end))
     with torch.no_grad():
         solution = ude.solve(problem, method, save_at=[end], rtol=1e-4, atol=1e-6)
     assert solution.ys.dtype == torch.float32
-    torch.testing.assert_close(solution.ys[-1].double(), reference("HIRES"), rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(solution.ys[-1].double(), reference("Brusselator"), rtol=1e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize(
