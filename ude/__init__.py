@@ -61,6 +61,7 @@ from ude.problems import (
 from ude.solve import (
     PI,
     PID,
+    Auto,
     Backsolve,
     Checkpointed,
     Compiled,
@@ -119,6 +120,7 @@ __all__ = [
     "TRBDF2",
     "UDE",
     "Adam",
+    "Auto",
     "AutoSwitch",
     "Backsolve",
     "Checkpointed",

@@ -1,6 +1,7 @@
 """The door `solve`, the one loop, step control, saving, gradients and engines."""
 
 from ude.solve.adjoints import Checkpointed, Direct
+from ude.solve.auto import Auto
 from ude.solve.backends import SciPy, TorchDiffEq, TorchDiffEqOptions
 from ude.solve.compiled import Compiled
 from ude.solve.continuous import Backsolve, Forward, Gauss, Interpolating
@@ -22,6 +23,7 @@ from ude.solve.steady_state import solve_steady_state
 __all__ = [
     "PI",
     "PID",
+    "Auto",
     "Backsolve",
     "Checkpointed",
     "Compiled",

@@ -25,6 +25,12 @@ RARELY_BROKEN = ("NOT_PRESENT_IN_GENERIC_DICT", "EMPTY_NN_MODULE_HOOKS_DICT")
 """Checks of every submodule for hooks and for attributes that replace its methods."""
 
 Backend: TypeAlias = Callable[[Any, list[Any]], Any]
+
+
+class NotCompilable(RuntimeError):
+    """The compiler does not take a function; the message says which and why."""
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _compiled: dict[int, tuple[weakref.ref[Any], dict[Hashable, Callable[..., Any]]]] = {}
@@ -44,7 +50,7 @@ def compiled_for(
         make: Returns the function to compile; it must be defined by `def`.
         backend: Turns graphs into machine code.
     """
-    owner, extra = _owner(vector_field)
+    owner, extra = owner_of(vector_field)
     entry = _compiled.get(id(owner))
     if entry is None or entry[0]() is not owner:
         key = id(owner)
@@ -56,7 +62,7 @@ def compiled_for(
     return functions[extra, configuration]  # pyright: ignore[reportReturnType]
 
 
-def _owner(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
+def owner_of(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
     """Return what a vector field lives and dies with, and what tells it from others of the same owner."""
     if isinstance(vector_field, types.MethodType):
         return vector_field.__self__, vector_field.__func__.__qualname__
@@ -85,7 +91,7 @@ def _compile(function: Callable[..., Any], name: str, backend: Backend) -> Calla
                 compiled = _compile_alone(function, name, backend)
                 result = compiled(*args)
         except TorchDynamoException as error:
-            raise RuntimeError(
+            raise NotCompilable(
                 f"The vector field {name} cannot be compiled: {str(error).strip().splitlines()[0]} "
                 'Solve with `engine="eager"`, or write it in plain tensor operations.'
             ) from error

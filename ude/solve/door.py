@@ -18,6 +18,7 @@ from ude.methods.method import Method
 from ude.problems import EnsembleProblem, ODEProblem, Solution, Status
 from ude.solve.adjoints import Adjoint, Direct, segment_runner
 from ude.solve.assemble import assemble
+from ude.solve.auto import Auto
 from ude.solve.backend import Backend, solve_by_backend
 from ude.solve.compiled import Compiled
 from ude.solve.continuous import ContinuousAdjoint, Gauss, Interpolating, differentiable_states
@@ -49,7 +50,7 @@ def solve(
     atol: float | State = 1e-7,
     dt: float | Tensor | None = None,
     controller: Controller | None = None,
-    engine: str | Engine = "eager",
+    engine: str | Engine | Auto = "eager",
     adjoint: Adjoint | ContinuousAdjoint = Direct(),  # noqa: B008
     dense: bool = True,
     max_steps: int = 100_000,
@@ -82,7 +83,7 @@ def solve(
             `controller=FixedStep()`, the length of every step.
         controller: Chooses the step lengths: `I()` by default, `PI()`, `PID()`, `FixedStep()`. A method without
             an error estimate takes constant steps.
-        engine: `"eager"`, `"compiled"` or `"loop"`, or an engine object with options.
+        engine: `"eager"`, `"compiled"`, `"loop"` or `"auto"`, or an engine object with options.
         adjoint: Where the gradient comes from: `Direct()`, `Checkpointed()` for long solves whose gradient would not
             fit in memory; or from an equation of its own, `Gauss()`, `Interpolating()`, `Backsolve()`, `Forward()`,
             which record nothing. Their solution has no gradient but that of `ys`.
@@ -151,22 +152,28 @@ def solve(
             handler=_handler(events, plan_of_stops, layout, problem.p, field, method) if events else None,
         )
         steps, reason = int(positive("max_steps", max_steps)), ""
-        continuous = isinstance(adjoint, ContinuousAdjoint)
         plan = Plan(
-            engine=_engine(engine),
-            adjoint=Direct() if continuous else adjoint,
+            engine=Eager() if isinstance(chosen := _engine(engine), Auto) else chosen,
+            adjoint=Direct() if isinstance(adjoint, ContinuousAdjoint) else adjoint,
             max_steps=steps,
             dense=dense or isinstance(adjoint, Interpolating | Gauss),
             progress=progress,
         )
-        if continuous:
-            recorded = Given(y0, t0, t1, times)
+
+        def run(engine: Engine) -> Solution:
+            own = plan._replace(engine=engine)
+            if not isinstance(adjoint, ContinuousAdjoint):
+                return _integrate(task, own, y0, (t0, t1), times, dt)
             still = replace(task, differentiate=False)
-            solution = differentiable_states(
-                adjoint, task, recorded, lambda y, span, ts: _integrate(still, plan, y, span, ts, dt), solve
+            return differentiable_states(
+                adjoint,
+                task,
+                Given(y0, t0, t1, times),
+                lambda y, span, ts: _integrate(still, own, y, span, ts, dt),
+                solve,
             )
-        else:
-            solution = _integrate(task, plan, y0, (t0, t1), times, dt)
+
+        solution = chosen.run(task, y0, run) if isinstance(chosen, Auto) else run(chosen)
     if given is not None:
         solution = replace(solution, ts=given)
     if throw:
@@ -251,7 +258,7 @@ def _refuse_options(**given: bool) -> None:
 
 
 def _default_method(
-    rtol: float | State, y0: Tensor, engine: str | Engine, adjoint: Adjoint | ContinuousAdjoint
+    rtol: float | State, y0: Tensor, engine: str | Engine | Auto, adjoint: Adjoint | ContinuousAdjoint
 ) -> Method:
     tight = isinstance(rtol, int | float) and rtol < 1e-6 and y0.real.dtype == torch.float64
     explicit = Vern7() if tight else Tsit5()
@@ -336,10 +343,10 @@ def _start(
     return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status, stop=stop), evaluations, gradient
 
 
-def _engine(engine: str | Engine) -> Engine:
+def _engine(engine: str | Engine | Auto) -> Engine | Auto:
     if not isinstance(engine, str):
         return engine
-    makers: dict[str, Callable[[], Any]] = {"eager": Eager, "compiled": Compiled, "loop": Loop}
+    makers: dict[str, Callable[[], Any]] = {"eager": Eager, "compiled": Compiled, "loop": Loop, "auto": Auto}
     if engine not in makers:
         raise ValueError(f"`engine` must be one of {sorted(makers)} or an engine object, got {engine!r}.")
     return makers[engine]()
