@@ -11,7 +11,7 @@ from ude.ad.rules import table
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["kernel", "extend", "events"])
+@pytest.mark.parametrize("page", ["kernel", "extend", "choose", "events"])
 def test_session_gives_the_results_that_are_printed(page, monkeypatch):
     monkeypatch.setattr(table, "_TABLE", dict(table._TABLE))  # pages register rules
     path = DOCS / f"{page}.md"
