@@ -247,6 +247,15 @@ def test_a_discrete_event_changes_the_state_after_the_step():
     assert float(solution.ys.max()) < 2.0 * math.exp(0.11)
 
 
+def test_a_discrete_event_sees_the_state_after_a_bounce():
+    slow = DiscreteEvent(condition=lambda t, y: (y[0] <= 1e-9) & (y[1] < 1e-2), terminate=True)
+    problem = ODEProblem(falling, double(1.0, 0.0), (0.0, 10.0))
+    solution = solve(problem, events=[bounce(0.8), slow])
+    assert int(solution.status) == ude.Status.TERMINATED
+    assert solution.events.which.tolist()[-2:] == [0, 1]
+    assert 0.0 < float(solution.events.after[-1, 1]) < 1e-2
+
+
 def test_a_steady_state_ends_the_solve_where_nothing_changes():
     problem = ODEProblem(lambda t, y: 1.0 - y, double(0.0, 3.0), (0.0, 1e6))
     solution = solve(problem, events=[SteadyState(rtol=1e-6, atol=1e-6)], rtol=1e-8, atol=1e-9)

@@ -156,7 +156,7 @@ def solve(
             engine=Eager() if isinstance(chosen := _engine(engine), Auto) else chosen,
             adjoint=Direct() if isinstance(adjoint, ContinuousAdjoint) else adjoint,
             max_steps=steps,
-            dense=dense or isinstance(adjoint, Interpolating | Gauss),
+            dense=isinstance(adjoint, Interpolating | Gauss) or (dense and not isinstance(adjoint, ContinuousAdjoint)),
             progress=progress,
         )
 

@@ -67,7 +67,8 @@ class ContinuousEvent:
 class DiscreteEvent:
     """An event at the end of every accepted step where a condition is true.
 
-    Its time is that of a step: where it matters, use `ContinuousEvent` or `PresetTimes`.
+    Where a continuous event has ended the step, it looks at the state after that. Its time is that of a step: where it
+    matters, use `ContinuousEvent` or `PresetTimes`.
 
     Args:
         condition: Called as `condition(t, y)` or `condition(t, y, p)`; one boolean per sample.

@@ -218,7 +218,7 @@ class Handler:
 
     def _apply(self, state: _State, number: int, event: Event, scheduled: Tensor) -> tuple[_State, Happening | None]:
         """Apply one event to the samples it concerns, and say to which it did."""
-        free = state.record.accepted & ~state.cut
+        free = state.record.accepted & (state.point.status != int(Status.TERMINATED))
         if isinstance(event, PresetTimes | Periodic):
             return self._affected(state, number, scheduled, event.affect, terminate=False)
         if isinstance(event, DiscreteEvent):
@@ -256,7 +256,9 @@ class Handler:
         if not bool(hit.any()):
             return state
         y = torch.where(hit.unsqueeze(-1), move(state.y), state.y)
-        record = state.record._replace(y1=torch.where(hit.unsqueeze(-1), y, state.record.y1))
+        # Where an event has cut the step, what is saved is the state before it.
+        saved = (hit & ~state.cut).unsqueeze(-1)
+        record = state.record._replace(y1=torch.where(saved, y, state.record.y1))
         return state._replace(y=y, point=state.point._replace(y=y), record=record, fired=state.fired | hit)
 
     def _restarted(self, state: _State) -> Point:
