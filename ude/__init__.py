@@ -87,7 +87,7 @@ from ude.solve import (
 )
 
 if TYPE_CHECKING:
-    from ude import datasets, plot, systems
+    from ude import compat, datasets, plot, systems
     from ude.datasets import read_csv
     from ude.discovery import (
         SR3,
@@ -198,6 +198,7 @@ __all__ = [
     "Vern7",
     "__version__",
     "ad",
+    "compat",
     "datasets",
     "discover",
     "fit",
@@ -232,7 +233,7 @@ _LAZY = {
 }
 """Names looked up at first use, by module: `import ude` loads no more than a solve and a fit need."""
 
-_LAZY_ROOMS = {"datasets", "plot", "systems"}
+_LAZY_ROOMS = {"compat", "datasets", "plot", "systems"}
 
 
 def __getattr__(name: str) -> Any:

@@ -59,6 +59,19 @@ def test_a_jump_of_the_field_that_is_announced_costs_little():
     assert float(told.ys[0, 0]) == pytest.approx(exact, rel=1e-7)
 
 
+@pytest.mark.parametrize("before", [lambda t: t < 1.0, lambda t: t <= 1.0], ids=["<", "<="])
+@pytest.mark.parametrize("t_span", [(0.0, 2.0), (2.0, 0.0)], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("method", [ude.Tsit5(), ude.RK4()], ids=str)
+def test_an_announced_jump_is_met_on_the_right_side_in_both_directions(before, t_span, method):
+    problem = ODEProblem(lambda t, y: torch.where(before(t), 1.0, 3.0) + 0 * y, ones(1), t_span)
+    options = {"dt": 0.25} if method == ude.RK4() else {}
+    solution = solve(problem, method, events=[ude.PresetTimes([1.0])], save_at=[t_span[1]], **options)
+    # Both methods are exact for each half, unless a stage sees the other one.
+    expected = 1.0 + (4.0 if t_span[1] > t_span[0] else -4.0)
+    assert float(solution.ys[0, 0]) == pytest.approx(expected, abs=1e-12)
+    assert int(solution.stats.rejected) == 0
+
+
 def test_no_step_is_longer_than_max_step():
     solution = solve(ODEProblem(decay, ones(1), (0.0, 10.0)), max_step=0.5)
     # A last step up to 1 % longer is the loop's rule.

@@ -220,7 +220,8 @@ class Handler:
         """Apply one event to the samples it concerns, and say to which it did."""
         free = state.record.accepted & (state.point.status != int(Status.TERMINATED))
         if isinstance(event, PresetTimes | Periodic):
-            return self._affected(state, number, scheduled, event.affect, terminate=False)
+            state, happening = self._affected(state, number, scheduled, event.affect, terminate=False)
+            return self._past(state, scheduled), happening
         if isinstance(event, DiscreteEvent):
             condition = self._scalar(f"events[{number}].condition", event.condition)
             hit = free & condition(state.t, state.y.detach()).bool()
@@ -250,6 +251,12 @@ class Handler:
         which = torch.where(hit, number, -1)
         happening = Happening(which, torch.where(hit, state.t, torch.nan), before, after)
         return state._replace(y=after, point=point, fired=state.fired | hit), happening
+
+    def _past(self, state: _State, hit: Tensor) -> _State:
+        """Go on one unit of rounding later: there the vector field has jumped, on whichever side it counts its time."""
+        t = state.point.t
+        later = t + (torch.nextafter(t.detach(), self.schedule.times[-1]) - t.detach())
+        return state._replace(point=state.point._replace(t=torch.where(hit, later, t)))
 
     def _moved(self, state: _State, hit: Tensor, move: Callable[[Tensor], Tensor]) -> _State:
         """Correct the state at the end of the step, in what is saved as well."""
