@@ -5,6 +5,7 @@ import os
 # One thread each: pytest-xdist already uses the cores, and OpenMP pools side by side slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -13,3 +14,9 @@ CHECKED = ("ude.problems", "ude.systems", "ude.fit", "ude.discovery", "ude.datas
 install_import_hook(CHECKED, "beartype.beartype")
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Begin every test with the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)

@@ -87,7 +87,9 @@ def test_steps_end_at_the_given_times(names, direction):
         inside = [
             float(x) for times in stops.values() for x in times if LONG[direction].min() < x < LONG[direction].max()
         ]
-        assert set(inside) <= set(begun)
+        for stop in inside:
+            # After a jump ours begins one unit of rounding later.
+            assert min(abs(t - stop) for t in begun) <= 4e-16 * max(abs(stop), 1.0)
     ours, theirs = (module(forced, start(), LONG[direction], rtol=1e-9, options=stops) for module in BOTH)
     torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-6)
 

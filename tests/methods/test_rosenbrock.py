@@ -252,7 +252,8 @@ def test_a_step_with_a_dense_solver_differentiates_twice():
 @pytest.mark.parametrize("method", ROSENBROCK, ids=str)
 def test_without_a_matrix_the_step_is_the_same(method):
     free = type(method)(linear_solver=GMRES())
-    t, dt, y = numbers(0.3, 0.4), numbers(0.5, -0.7), torch.rand(2, 4, dtype=F64)
+    # Longer steps from some starts blow up beyond 1e100, where nothing agrees.
+    t, dt, y = numbers(0.3, 0.4), numbers(0.05, -0.07), torch.rand(2, 4, dtype=F64)
     f = field(weights(4))
     for a, b in zip(free.step(f, t, dt, y, ())[:2], method.step(f, t, dt, y, ())[:2], strict=True):
         # Each of the solves is good to 1e-10.

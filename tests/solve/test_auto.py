@@ -46,6 +46,7 @@ def test_many_steps_are_compiled_with_the_same_result(monkeypatch, caplog):
     torch.testing.assert_close(first.ys, second.ys, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_the_compiler_refuses_stays_eager(monkeypatch, caplog):
     monkeypatch.setattr(auto, "HANDFUL", 0)
 

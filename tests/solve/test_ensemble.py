@@ -20,7 +20,9 @@ def problem(requires_grad=False):
     return EnsembleProblem(lotka_volterra, y0, (0.0, 2.0), p={"rates": rates.requires_grad_(requires_grad)})
 
 
-@pytest.mark.parametrize("method", [ude.Tsit5(), ude.Rodas5P(), ude.Kvaerno3()], ids=str)
+@pytest.mark.parametrize(
+    "method", [ude.Tsit5(), ude.Rodas5P(), pytest.param(ude.Kvaerno3(), marks=pytest.mark.slow)], ids=str
+)
 def test_every_sample_is_solved_as_if_alone(method):
     ensemble = problem()
     together = solve(ensemble, method, save_at=[1.0, 2.0], rtol=1e-8, atol=1e-8)

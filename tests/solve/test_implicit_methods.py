@@ -213,7 +213,15 @@ def random_matrix(seed):
     return torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("method", "rtol"), [(Kvaerno5(), 1e-8), (RadauIIA5(), 1e-7), (BDF(), 1e-9)], ids=str)
+@pytest.mark.parametrize(
+    ("method", "rtol"),
+    [
+        (Kvaerno5(), 1e-8),
+        pytest.param(RadauIIA5(), 1e-7, marks=pytest.mark.slow),
+        pytest.param(BDF(), 1e-9, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_the_gradient_of_an_adaptive_solve_agrees_with_finite_differences(method, rtol):
     weight, direction, h = (0.5 * random_matrix(0)).requires_grad_(), random_matrix(1), 1e-2
     (gradient,) = torch.autograd.grad(relaxation(weight, method, rtol, ude.Direct()), weight)

@@ -234,7 +234,7 @@ class Stiff(torch.nn.Module):
 @pytest.mark.parametrize(
     ("own", "method"),
     [
-        (False, ude.Rosenbrock23()),
+        pytest.param(False, ude.Rosenbrock23(), marks=pytest.mark.slow),
         pytest.param(True, ude.Rosenbrock23(), marks=pytest.mark.slow),
         pytest.param(False, ude.Rodas5P(), marks=pytest.mark.slow),
     ],

@@ -13,7 +13,7 @@ from ude.compat.callbacks import Watch, Watched
 from ude.compat.control import Control
 from ude.compat.errors import ArgumentError, OdeintError
 from ude.compat.options import UNBOUNDED, AdaptiveOptions, read_options
-from ude.compat.wrapped import Normed, PastJumps
+from ude.compat.wrapped import Normed
 from ude.methods import Method
 from ude.problems import ODEProblem, Solution, SolveError, Status
 from ude.solve import Eager, solve
@@ -137,8 +137,6 @@ def _solve(
 def _method(call: Call, options: AdaptiveOptions, watch: Watch | None) -> Method:
     assert call.stepper is not None
     method = call.stepper
-    if options.jump_t is not None:
-        method = PastJumps(method, -1.0 if bool(call.t[-1] < call.t[0]) else 1.0)
     if call.norm is not None:
         method = Normed(method, call.norm, call.y0.shape, call.rtol, call.atol)
     return method if watch is None else Watched(method, watch)

@@ -110,33 +110,3 @@ class Normed(Wrapped):
         scale = (self.atol + self.rtol * size).to(size.dtype).clamp(min=torch.finfo(size.dtype).tiny)
         ratio = torch.as_tensor(self.norm(result.error.reshape(self.shape) / scale)).abs().to(size)
         return result._replace(error=(ratio * scale).reshape(y.shape).to(y.dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class PastJumps(Wrapped):
-    """A method whose first stage is taken one rounding unit after the start of the step.
-
-    Where the vector field jumps at a time at which steps end, the loop takes the last stage of the step before on its
-    own side. This does the same for the step after, in both directions of time and whichever value the field has at the
-    jump itself.
-
-    Args:
-        direction: 1 or -1: that of time.
-    """
-
-    direction: float
-
-    def init(self, f: FlatField, t: Tensor, y: Tensor) -> Carry:
-        """Return the carry for the first step."""
-        return self.method.init(self._field(f, t), t, y)
-
-    def step_within(
-        self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry, tolerances: Tolerances
-    ) -> StepResult:
-        """Take one step from `t` to `t + dt`."""
-        return take_step(self.method, self._field(f, t), t, dt, y, carry, tolerances)
-
-    def _field(self, f: FlatField, start: Tensor) -> FlatField:
-        known = start.detach()
-        after = torch.nextafter(known, known + self.direction)
-        return lambda t, y: f(t + torch.where(t.detach() == known, after - known, 0.0), y)
