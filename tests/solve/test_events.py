@@ -187,14 +187,26 @@ def test_resetting_a_variable_makes_an_oscillator():
     torch.testing.assert_close(solution.events.ts, expected, rtol=0, atol=1e-8)
 
 
-def test_events_that_never_end_fail_with_a_message_that_says_so():
+@pytest.mark.parametrize("restitution", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("method", [ude.Tsit5(), ude.BS3()], ids=str)
+def test_events_that_never_end_fail_with_a_message_that_says_so(restitution, method):
     problem = ODEProblem(falling, double(1.0, 0.0), (0.0, 10.0))
     with pytest.raises(ude.SolveError, match="events followed one another without progress in time") as caught:
-        solve(problem, events=[bounce(0.8)])
+        solve(problem, method, events=[bounce(restitution)])
     # The flights add up to a finite time, which is where it stops.
     first = math.sqrt(2 / GRAVITY)
-    limit = first + 2 * first * 0.8 / 0.2
+    limit = first + 2 * first * restitution / (1.0 - restitution)
     assert float(caught.value.solution.events.ts[-1]) == pytest.approx(limit, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("restitution", [0.2, 0.6, 0.9])
+def test_no_ball_of_a_batch_falls_through_the_floor(restitution, dtype):
+    heights = torch.linspace(0.5, 2.0, 7, dtype=dtype)
+    start = torch.stack([heights, torch.zeros_like(heights)], dim=-1)
+    solution = solve(ODEProblem(falling, start, (0.0, 40.0), batched=True), events=[bounce(restitution)], throw=False)
+    assert bool((solution.status == ude.Status.EVENTS_STALLED).all())
+    assert float(solution.ys[..., 0].nan_to_num(nan=0.0).min()) > -1e-12
 
 
 # Events at known times
@@ -234,6 +246,45 @@ def test_a_periodic_event_happens_at_every_period_inside():
     solution = solve(ODEProblem(lambda t, y: 0 * y, double(0.0), (0.0, 2.0)), events=[event], save_at=[2.0])
     torch.testing.assert_close(solution.events.ts, double(0.5, 1.0, 1.5), rtol=0, atol=1e-15)
     assert float(solution.ys[0, 0]) == 3.0
+
+
+def test_a_period_counts_from_its_start_in_the_direction_of_time():
+    still = ODEProblem(lambda t, y: 0 * y, double(0.0), (0.0, 4.0))
+    assert solve(still, events=[Periodic(1.0, start=-0.5)]).events.ts.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert solve(still, events=[Periodic(1.0, start=2.25)]).events.ts.tolist() == [3.25]
+    assert solve(still, events=[Periodic(1.0, start=9.0)]).events.ts.tolist() == []
+    back = ODEProblem(lambda t, y: 0 * y, double(0.0), (4.0, 0.0))
+    assert solve(back, events=[Periodic(1.5, start=5.0)]).events.ts.tolist() == [3.5, 2.0, 0.5]
+
+
+def test_events_at_one_known_time_all_happen_in_the_order_of_the_list():
+    events = [PresetTimes([1.0], lambda t, y: y + 1), PresetTimes([1.0], lambda t, y: 10 * y)]
+    still = ODEProblem(lambda t, y: 0 * y, double(0.0), (0.0, 2.0))
+    solution = solve(still, events=events, stop_at=[1.0], save_at=[2.0])
+    assert solution.events.which.tolist() == [0, 1]
+    assert float(solution.ys[0, 0]) == 10.0
+
+
+def test_many_events_late_in_single_precision_are_no_stall():
+    # At t = 20,000 numbers are 0.002 apart: events every 0.5 still make progress.
+    def spin(t, y):
+        return 2 * torch.pi * torch.stack([y[1], -y[0]])
+
+    event = ContinuousEvent(condition=lambda t, y: y[0])
+    problem = ODEProblem(spin, torch.tensor([0.0, 1.0]), (20_000.0, 20_015.0))
+    solution = solve(problem, events=[event, Periodic(0.25)], max_step=0.2)
+    assert bool(solution.success)
+    assert int((solution.events.which == 0).sum()) in (29, 30)
+    assert int((solution.events.which == 1).sum()) == 59
+
+
+@pytest.mark.parametrize("adjoint", [ude.Direct(), Checkpointed()], ids=str)
+def test_times_of_events_carry_a_gradient_with_either_adjoint(adjoint):
+    c = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    event = ContinuousEvent(condition=lambda t, y: y[0] - c)
+    problem = ODEProblem(lambda t, y: -y, double(2.0), (0.0, 3.0))
+    time = solve(problem, events=[event], adjoint=adjoint, rtol=1e-9, atol=1e-11).events.ts[0]
+    assert float(torch.autograd.grad(time, c)[0]) == pytest.approx(-2.0, rel=1e-7)
 
 
 # Events at the ends of steps

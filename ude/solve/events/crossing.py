@@ -106,10 +106,11 @@ def first_crossing(
         section: The step.
         events: The continuous events.
         conditions: Their conditions.
-        signs: Signs at the start of the step; zero where a condition has not left zero yet. Shape `(events, batch)`.
+        signs: Signs at the start of the step, shape `(events, batch)`; where a condition has not left zero yet, half
+            the sign that it leaves for, or zero if that is not known.
     """
     accepted, record = section.record.accepted, section.record
-    nudge = section.nudge if bool((signs == 0).any()) else None
+    nudge = section.nudge if bool((signs.abs() < 1).any()) else None
     grid = _grid(max(event.interior for event in events), nudge)
     thetas = [torch.full_like(record.dt, theta) for theta in grid]
     states = [*section.known_states(grid[:-1]), record.y1.detach()]
@@ -122,10 +123,10 @@ def first_crossing(
         ends.append(end)
     theta, event = torch.stack(
         [
-            torch.where(bracket.found, _root(section, condition, bracket), torch.inf)
+            torch.where(bracket.found, _root(section, condition, bracket, start.abs() < 1), torch.inf)
             if bool(bracket.found.any())
             else torch.full_like(record.dt, torch.inf)
-            for bracket, condition in zip(brackets, conditions, strict=True)
+            for bracket, condition, start in zip(brackets, conditions, signs, strict=True)
         ]
     ).min(0)
     fired = theta.isfinite()
@@ -149,7 +150,7 @@ def _first_change(
     thetas: Sequence[Tensor], values: Sequence[Tensor], start: Tensor, direction: int
 ) -> tuple[_Bracket, Tensor]:
     """Return where the sign first changes in the direction wanted, and the sign at the end of the step."""
-    sign, left = start, torch.zeros_like(start)
+    sign, left = start.sign(), torch.zeros_like(start)
     found = torch.zeros_like(start, dtype=torch.bool)
     bracket = _Bracket(found, left, left, start)
     for theta, value in zip(thetas, values, strict=True):
@@ -165,7 +166,7 @@ def _first_change(
     return bracket, sign
 
 
-def _root(section: Section, condition: FlatCondition, bracket: _Bracket) -> Tensor:
+def _root(section: Section, condition: FlatCondition, bracket: _Bracket, fresh: Tensor) -> Tensor:
     r"""Return the zero between two fractions of the step, the side on which the condition has not changed sign yet.
 
     Inverse quadratic interpolation where three points allow it, else bisection; some eight evaluations.
@@ -180,6 +181,8 @@ def _root(section: Section, condition: FlatCondition, bracket: _Bracket) -> Tens
     before = at_b.sign()
     # An event whose sign was remembered from before a jump may have crossed at the very start.
     at_start = before == at_a.sign()
+    # One that leaves zero and has come back before it is first looked at: its other zero is the end of the bracket.
+    at_once = fresh & (bracket.low == 0)
     left, share = bracket.low, torch.full_like(a, 0.5)
     resolution = 2 * torch.finfo(a.dtype).eps
     for _ in range(MOST_ITERATIONS):
@@ -192,7 +195,7 @@ def _root(section: Section, condition: FlatCondition, bracket: _Bracket) -> Tens
         b, at_b = torch.where(same, b, a), torch.where(same, at_b, at_a)
         a, at_a = middle, value
         least = resolution * torch.maximum(a, b) / (b - a).abs()
-        done = ~bracket.found | at_start | (least > 0.5) | (at_a == 0) | (at_b == 0)
+        done = ~bracket.found | at_start | at_once | (least > 0.5) | (at_a == 0) | (at_b == 0)
         if bool(done.all()):
             break
         share = torch.where(
@@ -200,7 +203,7 @@ def _root(section: Section, condition: FlatCondition, bracket: _Bracket) -> Tens
         )
         # At least the resolution away from either side, so that the bracket closes around the zero.
         share = torch.where(done, 0.0, torch.minimum(torch.maximum(share, least), 1.0 - least))
-    return torch.where(at_start, bracket.low, left)
+    return torch.where(at_once, bracket.high, torch.where(at_start, bracket.low, left))
 
 
 def _bends_little(a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Tensor, at_c: Tensor) -> Tensor:

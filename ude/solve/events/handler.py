@@ -26,7 +26,7 @@ from ude.solve.events.event import (
     SteadyState,
     arguments,
 )
-from ude.solve.events.implicit_time import time_shift
+from ude.solve.events.implicit_time import departure, time_shift
 from ude.solve.events.projection import project
 from ude.solve.events.schedule import Schedule
 from ude.solve.flatten import Layout
@@ -37,6 +37,9 @@ STALLED = 20
 
 LONGEST = 10.0
 """Most that the first step after an event may be longer than the time since the same event happened before."""
+
+MOVED = 1e6
+"""How much larger than the rounding left at a zero a condition must be to have been put away from it."""
 
 
 class Happening(NamedTuple):
@@ -94,10 +97,10 @@ class Handler:
     def watch(self, t: Tensor, y: Tensor) -> Memory:
         """Return what is remembered at the start: signs and times of every event, events without progress in time."""
         conditions = self._conditions()
-        signs = [sign_of(condition(t, y)) for condition in conditions.values()]
+        signs = [self._sign(condition, t.detach(), y.detach()) for condition in conditions.values()]
         stacked = torch.stack(signs) if signs else t.new_zeros(0, len(t))
         start = t.detach()
-        return stacked.detach(), start.expand_as(stacked), start, torch.zeros_like(start)
+        return stacked, start.expand_as(stacked), start, torch.zeros_like(start)
 
     def violates(self, y: Tensor) -> Tensor:
         """Return where a state has left the domain it is to stay in, shape `(batch,)`."""
@@ -130,7 +133,9 @@ class Handler:
         following = state.point
         if bool(state.fired.any()):
             following = self._restarted(state)
-        following, since = _without_stalling(before, following, since, happenings)
+        # Events at known times move on with their schedule.
+        cut = crossing.fired if crossing is not None else nobody
+        following, since = _without_stalling(following, since, cut)
         watch = (torch.where(record.accepted, signs, before.watch[0]), times, *since)
         return Outcome(following._replace(watch=watch), state.record, tuple(happenings))
 
@@ -143,6 +148,14 @@ class Handler:
             for number, event in enumerate(self.events)
             if isinstance(event, ContinuousEvent)
         }
+
+    def _sign(self, condition: Callable[[Tensor, Tensor], Tensor], t: Tensor, y: Tensor) -> Tensor:
+        """Return the sign of a condition, or half that to which it leaves zero."""
+        sign = sign_of(condition(t, y)).detach()
+        if bool((sign != 0).all()):
+            return sign
+        direction = (self.schedule.times[-1] - t).sign()
+        return torch.where(sign == 0, departure(condition, self.field, t, y, direction), sign)
 
     def _crossing(self, record: Attempt, signs: Tensor) -> Crossing | None:
         conditions = self._conditions()
@@ -186,11 +199,13 @@ class Handler:
         status = torch.where(fired, torch.where(ends, int(Status.TERMINATED), RUNNING), state.point.status)
         # The same event may happen again soon: the next step must not be so long that it is overlooked.
         previous = before.watch[1].gather(0, crossing.event.unsqueeze(0))[0]
-        longest = LONGEST * (time.detach() - previous).abs()
-        dt = torch.copysign(torch.minimum(state.point.dt.abs(), longest), state.point.dt)
+        now, proposed = time.detach(), state.point.dt.abs()
+        resolution = 100 * torch.finfo(now.dtype).eps * torch.maximum(now.abs(), proposed)
+        longest = torch.maximum(LONGEST * (now - previous).abs(), resolution)
+        dt = torch.copysign(torch.minimum(proposed, longest), state.point.dt)
         point = state.point._replace(
             t=torch.where(fired, time, state.point.t),
-            dt=torch.where(fired & (longest > 0), dt, state.point.dt),
+            dt=torch.where(fired, dt, state.point.dt),
             y=torch.where(column, start, state.point.y),
             stop=torch.where(fired, before.stop, state.point.stop),
             status=status,
@@ -199,18 +214,23 @@ class Handler:
         return _State(point.t, point.y, point, record, fired, fired), happening
 
     def _signs_after(self, begun: Tensor, crossing: Crossing, happening: Happening) -> Tensor:
-        """Return the signs to remember: zero for what has happened, which is then looked at anew."""
-        fired, t = crossing.fired, happening.t.detach()
+        """Return the signs to remember: for what has happened, that to which the condition leaves zero."""
+        fired, t, direction = crossing.fired, happening.t.detach(), crossing.section.record.dt.sign()
         signs = []
         for row, (number, condition) in enumerate(self._conditions().items()):
             before, after = (condition(t, y.detach()).detach() for y in (happening.before, happening.after))
             pending = crossing.pending[row]
             # Another event at the same time must still be seen to cross, unless the affect moved it. What had not left
             # zero at the start of a step that is cut there still has to.
-            waits = (begun[row] == 0) & (crossing.theta <= crossing.section.nudge)
-            kept = torch.where(waits, 0.0, torch.where(pending != 0, pending, sign_of(before)))
+            waits = (begun[row].abs() < 1) & (crossing.theta <= crossing.section.nudge)
+            kept = torch.where(waits, begun[row], torch.where(pending != 0, pending, sign_of(before)))
             kept = torch.where((before != after) & (after != 0), sign_of(after), kept)
-            kept = torch.where(happening.which == number, 0.0, kept)
+            mine = happening.which == number
+            if bool(mine.any()):
+                # The state was put away from zero, or it leaves zero by itself.
+                moved = after.abs() > MOVED * before.abs()
+                leaves = departure(condition, self.field, torch.where(fired, t, 0.0), happening.after, direction)
+                kept = torch.where(mine, torch.where(moved, sign_of(after), leaves), kept)
             signs.append(torch.where(fired, kept, crossing.signs[row]))
         return torch.stack(signs)
 
@@ -343,16 +363,11 @@ class _State(NamedTuple):
     fired: Tensor
 
 
-def _without_stalling(
-    before: Point, following: Point, since: list[Tensor], happenings: list[Happening]
-) -> tuple[Point, list[Tensor]]:
-    """Give up samples whose events follow one another without progress in time."""
+def _without_stalling(following: Point, since: list[Tensor], fired: Tensor) -> tuple[Point, list[Tensor]]:
+    """Give up samples whose continuous events, those that `fired`, follow one another without progress in time."""
     last, count = since
-    if not happenings:
-        return following, since
     now = following.t.detach()
-    fired = torch.stack([happening.which >= 0 for happening in happenings]).any(0)
-    resolution = 1e3 * torch.finfo(now.dtype).eps * now.abs()
+    resolution = 10 * torch.finfo(now.dtype).eps * now.abs()
     close = (now - last).abs() <= resolution
     count = torch.where(fired, torch.where(close, count + 1, 0.0), count)
     stalled = (count >= STALLED) & (following.status == RUNNING)

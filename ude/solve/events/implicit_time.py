@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ude import ad
+from ude._typing import FlatField
 from ude.solve.events.crossing import Crossing, FlatCondition
 
 
@@ -29,6 +30,19 @@ def time_shift(crossing: Crossing, conditions: Sequence[FlatCondition]) -> Tenso
     zero = torch.zeros_like(crossing.theta)
     inverse = torch.where(fired, -1.0 / torch.where(fired, slope, 1.0), 0.0)
     return ad.attach(zero, [value], lambda cotangent: [cotangent * inverse])
+
+
+@torch.no_grad()
+def departure(condition: FlatCondition, field: FlatField, t: Tensor, y: Tensor, direction: Tensor) -> Tensor:
+    r"""Return half the sign of $\dot g = g_t + g_y f$ in the direction of time: where a condition at zero goes next."""
+    with torch.enable_grad():
+        at, state = t.detach().requires_grad_(), y.detach().requires_grad_()
+        value = condition(at, state)
+        if not value.requires_grad:
+            return torch.zeros_like(t)
+        by_time, by_state = ad.grad([value.sum()], [at, state])
+    slope = by_time + (by_state * field(t.detach(), y.detach())).sum(-1).real
+    return 0.5 * direction * torch.nan_to_num(slope.detach().sign(), nan=0.0)
 
 
 def _chosen(crossing: Crossing, conditions: Sequence[FlatCondition], t: Tensor, y: Tensor) -> Tensor:

@@ -87,11 +87,12 @@ def _rows(name: str, given: Tensor | Sequence[float], like: Tensor) -> Tensor:
 def _ticks(event: Periodic, t0: Tensor, t1: Tensor) -> Tensor:
     """Return the times of a periodic event, `(times, batch)`; those beyond the end of a sample have no effect."""
     start = t0 if event.start is None else torch.full_like(t0, event.start)
-    count = ((t1 - start).abs() / event.period).max()
+    direction = torch.where(t1 < t0, -1.0, 1.0).to(t0)
+    count = ((t1 - start) * direction / event.period).max().clamp(min=0.0)
     if not bool(count < MOST):
         raise ValueError(
             f"`period` = {event.period:g} makes {float(count):.3g} events between start and end, more than {MOST}. "
             "Choose a longer period, or a `DiscreteEvent` after every step."
         )
     number = torch.arange(1, int(count) + 2, dtype=t0.dtype, device=t0.device).unsqueeze(-1)
-    return start + torch.copysign(number * event.period, t1 - start)
+    return start + number * event.period * direction
