@@ -11,6 +11,7 @@ from torch import Tensor
 from ude._typing import FlatField
 from ude.methods.coefficients.esdirk import KENCARP3, KENCARP4, KVAERNO3, KVAERNO4, KVAERNO5
 from ude.methods.coefficients.esdirk import TRBDF2 as TRBDF2_TABLEAU
+from ude.methods.combination import combination
 from ude.methods.diagonal_tableau import DiagonalTableau
 from ude.methods.method import Carry, StepResult, Tolerances
 from ude.nonlinear import LU, LinearSolver, LinearSystem, Newton, attach_root
@@ -106,10 +107,10 @@ class ESDIRK:
         stages, rate, y1 = [carry[0]], None, y
         for i, node in enumerate(tableau.c[1:], 1):
             stage = _Stage(f, torch.add(t, dt, alpha=node), _advance(y, length, tableau.a[i][:-1], stages), scale)
-            k, rate = self._solve(stage, system, _combination(tableau.guesses[i], stages), size, rate)
+            k, rate = self._solve(stage, system, combination(tableau.guesses[i], stages), size, rate)
             stages.append(k)
             y1 = stage.state(k)
-        error = length * _combination(tableau.b_err, stages)
+        error = length * combination(tableau.b_err, stages)
         return StepResult(
             y1=y1,
             error=system.solve(error) if tableau.filters_error else error,
@@ -252,15 +253,6 @@ class KenCarp4(ESDIRK):
     tableau: DiagonalTableau = field(default=KENCARP4, init=False, repr=False)
 
 
-def _combination(weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
-    r"""Return $\sum_i w_i k_i$, skipping zero weights."""
-    total: Tensor | None = None
-    for weight, stage in zip(weights, stages, strict=True):
-        if weight != 0.0:
-            total = stage * weight if total is None else torch.add(total, stage, alpha=weight)
-    return torch.zeros_like(stages[0]) if total is None else total
-
-
 def _advance(y: Tensor, length: Tensor, weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
     r"""Return $y + \Delta t \sum_i w_i k_i$."""
-    return torch.addcmul(y, length, _combination(weights, stages))
+    return torch.addcmul(y, length, combination(weights, stages))

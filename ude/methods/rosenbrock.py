@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +12,7 @@ from ude.ad import JacobianProduct
 from ude.methods.coefficients.rodas4 import RODAS4
 from ude.methods.coefficients.rodas5p import RODAS5P
 from ude.methods.coefficients.rosenbrock23 import ROSENBROCK23
+from ude.methods.combination import combination
 from ude.methods.method import Carry, StepResult
 from ude.methods.rosenbrock_tableau import RosenbrockTableau
 from ude.nonlinear import LU, LinearSolver
@@ -99,15 +99,15 @@ class Rosenbrock:
         stages: list[Tensor] = []
         for i, (c, node, rate) in enumerate(zip(tableau.c, tableau.nodes, tableau.rates, strict=True)):
             if i:
-                argument = torch.addcmul(y, length, _combination(tableau.a[i], stages))
+                argument = torch.addcmul(y, length, combination(tableau.a[i], stages))
                 value = f(torch.add(t, dt, alpha=node), argument)
             right = torch.add(value, drift, alpha=rate)
             if i:
-                right = right + _combination(c, stages)
+                right = right + combination(c, stages)
             stages.append(system.solve(tableau.gamma * right))
         return StepResult(
-            y1=torch.addcmul(y, length, _combination(tableau.b, stages)),
-            error=length * _combination(tableau.b_err, stages),
+            y1=torch.addcmul(y, length, combination(tableau.b, stages)),
+            error=length * combination(tableau.b_err, stages),
             stiffness=_stiffness(at.jacobian, stages[-1]),
             stages=tuple(stages),
             carry=(),
@@ -176,15 +176,6 @@ class Rodas5P(Rosenbrock):
     """
 
     tableau: RosenbrockTableau = field(default=RODAS5P, init=False, repr=False)
-
-
-def _combination(weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
-    r"""Return $\sum_i w_i k_i$, skipping zero weights."""
-    total: Tensor | None = None
-    for weight, stage in zip(weights, stages, strict=True):
-        if weight != 0.0:
-            total = stage * weight if total is None else torch.add(total, stage, alpha=weight)
-    return torch.zeros_like(stages[0]) if total is None else total
 
 
 def _stiffness(jacobian: Tensor | JacobianProduct, direction: Tensor) -> Tensor:
