@@ -135,3 +135,25 @@ def test_the_interpolant_knows_its_interval():
 def test_progress_is_shown_on_request(capsys):
     ude.solve(ODEProblem(lambda t, y: -y, torch.ones(2), (0.0, 1.0)), progress=True)
     assert "t = 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"events": ude.SteadyState()}, "`events` must be a list"),
+        ({"adjoint": "gauss"}, "`adjoint` must be an object"),
+        ({"adjoint": ude.Gauss}, "`adjoint` must be an object"),
+        ({"method": "tsit5"}, "`method` must be a method object"),
+        ({"method": ude.Tsit5}, "`method` must be a method object"),
+    ],
+    ids=str,
+)
+def test_arguments_of_the_wrong_kind_are_named(options, message):
+    problem = ude.ODEProblem(lambda t, y: -y, torch.ones(2), (0.0, 1.0))
+    with pytest.raises(ValueError, match=message):
+        ude.solve(problem, **options)
+
+
+def test_a_problem_of_another_kind_is_sent_to_its_own_door():
+    with pytest.raises(ValueError, match="is for `solve_steady_state`"):
+        ude.solve(ude.SteadyStateProblem(lambda t, y: -y, torch.ones(2)))

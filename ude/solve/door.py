@@ -115,6 +115,7 @@ def solve(
         tensor([[0.6065, 0.6065],
                 [0.3679, 0.3679]], dtype=torch.float64)
     """
+    _check_kinds(problem, method, adjoint, events)
     if isinstance(problem, EnsembleProblem):
         problem = as_batch(problem)
     layout = Layout.of(problem.y0, batched=problem.batched, jacobian=problem.jacobian)
@@ -225,6 +226,21 @@ def _saver(times: Tensor | None, t0: Tensor, t1: Tensor, direction: Tensor) -> S
     if not moving and len(times) == 1 and bool((times[0] == t1).all()):
         return AtEnd()
     return AtTimes(ts=times, direction=direction, t0=t0.detach(), differentiable=moving)
+
+
+def _check_kinds(problem: object, method: object, adjoint: object, events: object) -> None:
+    """Raise if an argument is not the kind of object it must be."""
+    if not isinstance(problem, ODEProblem | EnsembleProblem):
+        raise ValueError(
+            f"`problem` must be an `ODEProblem` or `EnsembleProblem`, got {type(problem).__name__}. A "
+            "`SteadyStateProblem` is for `solve_steady_state`."
+        )
+    if method is not None and (isinstance(method, type) or not isinstance(method, Method | Backend)):
+        raise ValueError(f"`method` must be a method object such as `Tsit5()` or None, got {method!r}.")
+    if isinstance(adjoint, type) or not isinstance(adjoint, Adjoint | ContinuousAdjoint):
+        raise ValueError(f"`adjoint` must be an object such as `Direct()` or `Gauss()`, got {adjoint!r}.")
+    if not isinstance(events, Sequence):
+        raise ValueError(f"`events` must be a list of events, got {type(events).__name__}. Put it into a list.")
 
 
 def _handler(
