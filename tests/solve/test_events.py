@@ -378,3 +378,87 @@ def test_second_derivatives_of_event_times_are_refused_rather_than_wrong():
     (first,) = torch.autograd.grad(time, c, create_graph=True)
     with pytest.raises(RuntimeError, match="second derivative"):
         torch.autograd.grad(first, c)
+
+
+# Samples of a batch are looked at apart, by functions of the whole batch
+
+
+def test_conditions_and_affects_may_hold_one_number_per_sample():
+    # y' = 1, reset to -b wherever y meets a: the events are a + k (a + b), samples apart.
+    a, b = double(0.3, 0.7, 2.0, 0.45), double(0.1, 0.0, 0.0, 0.2)
+    event = ContinuousEvent(condition=lambda t, y: y[:, 0] - a, affect=lambda t, y: -b.unsqueeze(-1) + 0 * y)
+    start = torch.zeros(4, 1, dtype=torch.float64)
+    problem = ODEProblem(lambda t, y: torch.ones_like(y), start, (0.0, 1.6), batched=True)
+    solution = solve(problem, events=[event], save_at=[1.6])
+    for i, count in enumerate([4, 2, 0, 2]):
+        expected = a[i] + (a[i] + b[i]) * torch.arange(count)
+        torch.testing.assert_close(solution.events.ts[:count, i], expected, rtol=0, atol=1e-12)
+        assert bool((solution.events.which[count:, i] == -1).all())
+
+
+@pytest.mark.parametrize("end", [0.7, 1.1, 1.5])
+def test_a_zero_at_the_end_of_a_step_is_found_there_or_not_at_all(end):
+    # Rounding decides whether the condition has changed sign; a point looked at before must not be taken for the zero.
+    event = ContinuousEvent(condition=lambda t, y: y[0] - 0.3, affect=lambda t, y: 0 * y - 0.1)
+    solution = solve(ODEProblem(lambda t, y: torch.ones_like(y), double(0.0), (0.0, end)), events=[event])
+    expected = 0.3 + 0.4 * torch.arange(len(solution.events.ts), dtype=torch.float64)
+    torch.testing.assert_close(solution.events.ts, expected, rtol=0, atol=1e-12)
+    assert len(solution.events.ts) in (round((end - 0.3) / 0.4), round((end - 0.3) / 0.4) + 1)
+
+
+def test_gradients_of_a_batch_are_those_of_its_samples_alone():
+    heights = double(0.5, 1.0, 4.0, 100.0, 1.0001).requires_grad_()
+    restitution = double(0.8, 0.7, 0.6, 0.5, 0.75).requires_grad_()
+
+    def final(height, factor, batched):
+        start = torch.stack([height, torch.zeros_like(height)], dim=-1)
+        events = [bounce(factor), ContinuousEvent(condition=lambda t, y: y[..., 1] - 1.0)]
+        return solve(ODEProblem(falling, start, (0.0, 2.0), batched=batched), events=events, save_at=[2.0]).ys[0]
+
+    together = torch.autograd.grad(final(heights, restitution, True).sum(), [heights, restitution])
+    for i in range(len(heights)):
+        alone = torch.autograd.grad(
+            final(heights[i], restitution[i], False).sum(), [heights, restitution], allow_unused=True
+        )
+        for ours, theirs in zip(together, alone, strict=True):
+            expected = 0.0 if theirs is None else float(theirs[i])
+            assert float(ours[i]) == pytest.approx(expected, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_an_affect_that_puts_the_condition_away_from_zero_is_no_new_event(dtype):
+    # Integrate and fire as above: in single precision rounding at the zero is a larger part of the reset.
+    event = ContinuousEvent(condition=lambda t, y: y[:, 0] - 1.0, affect=lambda t, y: 0 * y)
+    inputs = torch.tensor([[1.2], [1.5], [4.0]], dtype=dtype)
+    problem = ODEProblem(lambda t, y: inputs - y, torch.zeros(3, 1, dtype=dtype), (0.0, 10.0), batched=True)
+    solution = solve(problem, events=[event])
+    periods = torch.log(inputs / (inputs - 1.0))[:, 0]
+    for i, period in enumerate(periods.tolist()):
+        count = int(10 / period)
+        expected = period * torch.arange(1, count + 1, dtype=dtype)
+        assert int((solution.events.which[:, i] == 0).sum()) == count
+        torch.testing.assert_close(solution.events.ts[:count, i], expected, rtol=1e-4, atol=0)
+
+
+def test_a_complex_state_that_starts_at_zero_waits_until_it_has_left_zero():
+    # y' = i y from y = 1: the imaginary part leaves zero upwards, and comes back at pi.
+    event = ContinuousEvent(condition=lambda t, y: y[0].imag)
+    problem = ODEProblem(lambda t, y: 1j * y, torch.ones(1, dtype=torch.complex128), (0.0, 4.0))
+    solution = solve(problem, events=[event], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(solution.events.ts, double(math.pi), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("condition", "zero"),
+    [
+        (lambda t: (t - 0.3) ** 9, 0.3),  # flat: the chord says nothing
+        (lambda t: torch.atan(1e6 * (t - 0.7)), 0.7),  # a cliff
+        (lambda t: torch.where(t < 0.45, -1.0, 1e-12).to(t), 0.45),  # a jump
+        (lambda t: torch.exp(20 * t) - math.exp(2.0), 0.1),
+    ],
+    ids=["flat", "cliff", "jump", "exponential"],
+)
+def test_zeros_of_ugly_conditions_are_found_to_rounding(condition, zero):
+    event = ContinuousEvent(condition=lambda t, y: condition(t), terminate=True)
+    solution = solve(ODEProblem(lambda t, y: 0 * y, double(1.0), (0.0, 1.0)), events=[event], dt=1.0)
+    torch.testing.assert_close(solution.events.ts, double(zero), rtol=0, atol=1e-13)

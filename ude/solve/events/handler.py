@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from ude._typing import FlatField
 from ude.methods.method import Method
 from ude.problems import Status
 from ude.solve.controllers import Memory
-from ude.solve.events.crossing import Crossing, Section, first_crossing, sign_of
+from ude.solve.events.calls import Calls
+from ude.solve.events.crossing import Crossing, first_crossing, sign_of
 from ude.solve.events.event import (
     ContinuousEvent,
     DiscreteEvent,
@@ -24,11 +25,11 @@ from ude.solve.events.event import (
     PositiveDomain,
     PresetTimes,
     SteadyState,
-    arguments,
 )
 from ude.solve.events.implicit_time import departure, time_shift
 from ude.solve.events.projection import project
-from ude.solve.events.schedule import Schedule
+from ude.solve.events.schedule import NOBODY, Schedule
+from ude.solve.events.section import FlatCondition, Rows, Section
 from ude.solve.flatten import Layout
 from ude.solve.step import RUNNING, Attempt, Point
 
@@ -37,9 +38,6 @@ STALLED = 20
 
 LONGEST = 10.0
 """Most that the first step after an event may be longer than the time since the same event happened before."""
-
-MOVED = 1e6
-"""How much larger than the rounding left at a zero a condition must be to have been put away from it."""
 
 
 class Happening(NamedTuple):
@@ -112,129 +110,147 @@ class Handler:
 
     def after(self, before: Point, following: Point, record: Attempt) -> Outcome:
         """Look for events of an attempt, and apply them."""
-        signs, times, *since = before.watch
         nobody = torch.zeros_like(record.accepted)
         state = _State(following.t, following.y, following, record, nobody, nobody)
         happenings: list[Happening] = []
-        crossing = self._crossing(record, signs)
-        if crossing is not None:
-            signs = crossing.signs
-            if bool(crossing.fired.any()):
-                state, happening = self._cut(before, state, crossing)
-                signs = self._signs_after(before.watch[0], crossing, happening)
-                mine = torch.arange(len(signs), device=signs.device).unsqueeze(-1) == crossing.event
-                times = torch.where(crossing.fired & mine, state.t.detach(), times)
-                happenings.append(happening)
-        arrived = record.accepted & (following.stop > before.stop) & ~state.fired
-        owner = self.schedule.owners.gather(0, before.stop.clamp(max=len(self.schedule.owners) - 1).unsqueeze(0))[0]
-        for number, event in enumerate(self.events):
-            state, happening = self._apply(state, number, event, arrived & (owner == number))
+        conditions = self._conditions()
+        if conditions and bool(record.accepted.any()):
+            state, happenings = self._continuous(before, state, conditions)
+        others = [(number, event) for number, event in enumerate(self.events) if number not in conditions]
+        owner = self._owner(before, state) if others else nobody
+        for number, event in others:
+            state, happening = self._apply(state, number, event, owner == number)
             happenings += [] if happening is None else [happening]
-        following = state.point
-        if bool(state.fired.any()):
-            following = self._restarted(state)
-        # Events at known times move on with their schedule.
-        cut = crossing.fired if crossing is not None else nobody
-        following, since = _without_stalling(following, since, cut)
-        watch = (torch.where(record.accepted, signs, before.watch[0]), times, *since)
-        return Outcome(following._replace(watch=watch), state.record, tuple(happenings))
+        following = self._restarted(state) if bool(state.fired.any()) else state.point
+        return Outcome(following, state.record, tuple(happenings))
 
     # Continuous events
 
-    def _conditions(self) -> dict[int, Callable[[Tensor, Tensor], Tensor]]:
+    @property
+    def _calls(self) -> Calls:
+        return Calls(self.layout, self.p)
+
+    def _conditions(self) -> dict[int, FlatCondition]:
         """Return the conditions of the continuous events as functions of `(batch,)` and `(batch, state)`."""
         return {
-            number: self._scalar(f"events[{number}].condition", event.condition)
+            number: self._calls.scalar(f"events[{number}].condition", event.condition)
             for number, event in enumerate(self.events)
             if isinstance(event, ContinuousEvent)
         }
 
-    def _sign(self, condition: Callable[[Tensor, Tensor], Tensor], t: Tensor, y: Tensor) -> Tensor:
+    def _sign(self, condition: FlatCondition, t: Tensor, y: Tensor) -> Tensor:
         """Return the sign of a condition, or half that to which it leaves zero."""
         sign = sign_of(condition(t, y)).detach()
         if bool((sign != 0).all()):
             return sign
         direction = (self.schedule.times[-1] - t).sign()
-        return torch.where(sign == 0, departure(condition, self.field, t, y, direction), sign)
+        return torch.where(sign == 0, departure(condition, t, y, self._rate(t, y), direction), sign)
 
-    def _crossing(self, record: Attempt, signs: Tensor) -> Crossing | None:
-        conditions = self._conditions()
-        if not conditions or not bool(record.accepted.any()):
-            return None
-        section = Section(self.field, self.method, record)
+    def _continuous(
+        self, before: Point, state: _State, conditions: dict[int, FlatCondition]
+    ) -> tuple[_State, list[Happening]]:
+        """Apply the first continuous event of every sample, and remember what its conditions do next."""
+        begun, times, *since = before.watch
         events = [event for event in self.events if isinstance(event, ContinuousEvent)]
-        return first_crossing(section, events, list(conditions.values()), signs)
+        section = Section(self.field, self.method, state.record)
+        crossing, signs = first_crossing(section, events, list(conditions.values()), begun)
+        happenings: list[Happening] = []
+        if crossing is not None:
+            state, jump = self._cut(before, state, crossing, conditions)
+            signs = self._signs_after(begun, signs, crossing, jump, conditions)
+            happening = _happening(crossing, jump, state)
+            numbers = torch.tensor(list(conditions), device=begun.device).unsqueeze(-1)
+            times = torch.where(happening.which == numbers, state.t.detach(), times)
+            point, since = _without_stalling(state.point, since, crossing.fired)
+            state = state._replace(point=point)
+            happenings = [happening]
+        watch = (torch.where(state.record.accepted, signs, begun), times, *since)
+        return state._replace(point=state.point._replace(watch=watch)), happenings
 
-    def _cut(self, before: Point, state: _State, crossing: Crossing) -> tuple[_State, Happening]:
-        """End the step of the samples that met an event there."""
-        fired, conditions = crossing.fired, self._conditions()
-        numbers = torch.tensor(list(conditions), device=fired.device)
-        which = torch.where(fired, numbers[crossing.event], -1)
-        time, on_graph = crossing.section.time(crossing.theta), crossing.section.state(crossing.theta)
-        shift = None
+    def _cut(
+        self, before: Point, state: _State, crossing: Crossing, conditions: dict[int, FlatCondition]
+    ) -> tuple[_State, _Jump]:
+        """End the step of the samples that met an event there, and apply it."""
+        part, rows, record, point = crossing.part, crossing.part.rows, state.record, state.point
+        which = torch.tensor(list(conditions), device=crossing.event.device)[crossing.event]
+        extension = part.extension()
+        time, on_graph = part.time(crossing.theta), extension(crossing.theta)
+        t, left, shift = time, on_graph, None
         if self.differentiate:
-            shift = time_shift(crossing, list(conditions.values()))
-            theta = crossing.theta + shift / torch.where(fired, state.record.dt, 1.0)
-            left = crossing.section.state(theta)
-        else:
-            left = on_graph
-        t = time if shift is None else time + shift
-        after, ends = left, torch.zeros_like(fired)
-        for number in conditions:
-            event = self.events[number]
-            assert isinstance(event, ContinuousEvent)
-            mine = which == number
-            if event.affect is not None and bool(mine.any()):
-                after = torch.where(mine.unsqueeze(-1), self._state(event.affect, t, left, number), after)
-            ends = ends | (mine & event.terminate)
+            shift = time_shift(crossing, list(conditions.values()), time, on_graph)
+        if shift is not None:
+            t, left = time + shift, extension(crossing.theta + shift / part.dt)
+        # The user's functions are shown the other samples as they stand at the end of the step.
+        all_t, all_left = rows.put(t, state.t.detach()), rows.put(left, state.y.detach())
+        after, ends = self._affected_rows(which, rows, all_t, all_left, left)
+        rate = rows.take(self._rate(all_t, rows.put(after, state.y.detach())))
         start = after
         if shift is not None:
             # The state that would have to start at the fixed time for the flow after the event to be the same.
-            rate = self.field(time, after.detach()).detach()
             start = after - rate * shift.to(after.dtype).unsqueeze(-1)
-        column = fired.unsqueeze(-1)
-        record = state.record._replace(
-            t1=torch.where(fired, time, state.record.t1), y1=torch.where(column, on_graph, state.record.y1)
+        status = torch.where(ends, int(Status.TERMINATED), RUNNING).to(point.status.dtype)
+        point = point._replace(
+            t=rows.put(time, point.t),
+            dt=rows.put(_next_step(before, point, crossing, time.detach()), point.dt),
+            y=rows.put(start, point.y),
+            stop=torch.where(crossing.fired, before.stop, point.stop),
+            status=rows.put(status, point.status),
         )
-        status = torch.where(fired, torch.where(ends, int(Status.TERMINATED), RUNNING), state.point.status)
-        # The same event may happen again soon: the next step must not be so long that it is overlooked.
-        previous = before.watch[1].gather(0, crossing.event.unsqueeze(0))[0]
-        now, proposed = time.detach(), state.point.dt.abs()
-        resolution = 100 * torch.finfo(now.dtype).eps * torch.maximum(now.abs(), proposed)
-        longest = torch.maximum(LONGEST * (now - previous).abs(), resolution)
-        dt = torch.copysign(torch.minimum(proposed, longest), state.point.dt)
-        point = state.point._replace(
-            t=torch.where(fired, time, state.point.t),
-            dt=torch.where(fired, dt, state.point.dt),
-            y=torch.where(column, start, state.point.y),
-            stop=torch.where(fired, before.stop, state.point.stop),
-            status=status,
-        )
-        happening = Happening(which, torch.where(fired, t, torch.nan), left, after)
-        return _State(point.t, point.y, point, record, fired, fired), happening
+        record = record._replace(t1=rows.put(time, record.t1), y1=rows.put(on_graph, record.y1))
+        state = _State(point.t, point.y, point, record, crossing.fired, crossing.fired)
+        return state, _Jump(which, t, left, after, rate)
 
-    def _signs_after(self, begun: Tensor, crossing: Crossing, happening: Happening) -> Tensor:
+    def _affected_rows(
+        self, which: Tensor, rows: Rows, all_t: Tensor, all_left: Tensor, left: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states of these samples after their events, and whose solve ends there."""
+        after, ends = left, torch.zeros_like(which, dtype=torch.bool)
+        for number, event in enumerate(self.events):
+            if isinstance(event, ContinuousEvent):
+                mine = which == number
+                if event.affect is not None and bool(mine.any()):
+                    jumped = rows.take(self._calls.state(event.affect, all_t, all_left, number))
+                    after = torch.where(mine.unsqueeze(-1), jumped, after)
+                ends = ends | (mine & event.terminate)
+        return after, ends
+
+    @torch.no_grad()
+    def _rate(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.field(t.detach(), y.detach()).detach()
+
+    @torch.no_grad()
+    def _signs_after(
+        self, begun: Tensor, ends: Tensor, crossing: Crossing, jump: _Jump, conditions: dict[int, FlatCondition]
+    ) -> Tensor:
         """Return the signs to remember: for what has happened, that to which the condition leaves zero."""
-        fired, t, direction = crossing.fired, happening.t.detach(), crossing.section.record.dt.sign()
-        signs = []
-        for row, (number, condition) in enumerate(self._conditions().items()):
-            before, after = (condition(t, y.detach()).detach() for y in (happening.before, happening.after))
-            pending = crossing.pending[row]
+        part, rows, signs = crossing.part, crossing.part.rows, []
+        t, left, jumped = (x.detach() for x in (jump.t, jump.before, jump.after))
+        for row, (number, condition) in enumerate(conditions.items()):
+            before, after = part.value(condition, t, left).detach(), part.value(condition, t, jumped).detach()
+            start, pending = rows.take(begun[row]), crossing.pending[row]
             # Another event at the same time must still be seen to cross, unless the affect moved it. What had not left
             # zero at the start of a step that is cut there still has to.
-            waits = (begun[row].abs() < 1) & (crossing.theta <= crossing.section.nudge)
-            kept = torch.where(waits, begun[row], torch.where(pending != 0, pending, sign_of(before)))
+            waits = (start.abs() < 1) & (crossing.theta <= part.section.nudge)
+            kept = torch.where(waits, start, torch.where(pending != 0, pending, sign_of(before)))
             kept = torch.where((before != after) & (after != 0), sign_of(after), kept)
-            mine = happening.which == number
-            if bool(mine.any()):
-                # The state was put away from zero, or it leaves zero by itself.
-                moved = after.abs() > MOVED * before.abs()
-                leaves = departure(condition, self.field, torch.where(fired, t, 0.0), happening.after, direction)
-                kept = torch.where(mine, torch.where(moved, sign_of(after), leaves), kept)
-            signs.append(torch.where(fired, kept, crossing.signs[row]))
+            # What has happened was put away from zero by the affect, or it leaves zero by itself.
+            moved = part.section.nudge * after.abs() > before.abs()
+            mine = jump.which == number
+            kept = torch.where(mine & moved, sign_of(after), kept)
+            if bool((mine & ~moved).any()):
+                leaves = departure(partial(part.value, condition), t, jumped, jump.rate, part.dt.sign())
+                kept = torch.where(mine & ~moved, leaves, kept)
+            signs.append(rows.put(kept, ends[row]))
         return torch.stack(signs)
 
     # Everything that happens at the end of a step
+
+    def _owner(self, before: Point, state: _State) -> Tensor:
+        """Return the number of the event whose time each sample has reached, -1 for none."""
+        owners = self.schedule.owners
+        arrived = state.record.accepted & (state.point.stop > before.stop) & ~state.fired
+        owner = owners.gather(0, before.stop.clamp(max=len(owners) - 1).unsqueeze(0))[0]
+        return torch.where(arrived, owner, NOBODY)
 
     def _apply(self, state: _State, number: int, event: Event, scheduled: Tensor) -> tuple[_State, Happening | None]:
         """Apply one event to the samples it concerns, and say to which it did."""
@@ -243,7 +259,7 @@ class Handler:
             state, happening = self._affected(state, number, scheduled, event.affect, terminate=False)
             return self._past(state, scheduled), happening
         if isinstance(event, DiscreteEvent):
-            condition = self._scalar(f"events[{number}].condition", event.condition)
+            condition = self._calls.scalar(f"events[{number}].condition", event.condition)
             hit = free & condition(state.t, state.y.detach()).bool()
             return self._affected(state, number, hit, event.affect, terminate=event.terminate)
         if isinstance(event, SteadyState):
@@ -254,7 +270,7 @@ class Handler:
             below = free & (state.y.detach() < 0).any(-1)
             return self._moved(state, below, lambda y: y.clamp(min=0.0)), None
         if isinstance(event, ManifoldProjection):
-            residual = self._vector(f"events[{number}].residual", event.residual)
+            residual = self._calls.vector(f"events[{number}].residual", event.residual)
             return self._moved(state, free, lambda y: project(event, residual, state.t, y)), None
         return state, None
 
@@ -265,7 +281,7 @@ class Handler:
             return state, None
         before, after = state.y, state.y
         if affect is not None:
-            after = torch.where(hit.unsqueeze(-1), self._state(affect, state.t, before, number), before)
+            after = torch.where(hit.unsqueeze(-1), self._calls.state(affect, state.t, before, number), before)
         status = torch.where(hit & terminate, int(Status.TERMINATED), state.point.status)
         point = state.point._replace(y=after, status=status)
         which = torch.where(hit, number, -1)
@@ -300,48 +316,6 @@ class Handler:
         status = torch.where(sound | (point.status != RUNNING), point.status, int(Status.NON_FINITE))
         return point._replace(carry=carry, status=status)
 
-    # The user's functions
-
-    def _scalar(self, name: str, function: Callable[..., Any]) -> Callable[[Tensor, Tensor], Tensor]:
-        def flat(t: Tensor, y: Tensor) -> Tensor:
-            value = function(*arguments(self.layout.time(t), self.layout.unflatten(y), self.p))
-            if not isinstance(value, Tensor) or value.numel() != len(t):
-                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise ValueError(
-                    f"`{name}` must return a tensor with one number per sample, {len(t)} in all, got {got}."
-                )
-            return value.reshape(len(t))
-
-        return flat
-
-    def _vector(self, name: str, function: Callable[..., Any]) -> Callable[[Tensor, Tensor], Tensor]:
-        def flat(t: Tensor, y: Tensor) -> Tensor:
-            value = function(*arguments(self.layout.time(t), self.layout.unflatten(y), self.p))
-            if value.ndim == 0 or (self.layout.batched and value.shape[0] != len(t)):
-                raise ValueError(
-                    f"`{name}` must return residuals of shape (residuals,), or (batch, residuals) with `batched=True`, "
-                    f"got {tuple(value.shape)}."
-                )
-            return value.reshape(len(t), -1)
-
-        return flat
-
-    def _state(self, affect: Callable[..., Any], t: Tensor, y: Tensor, number: int) -> Tensor:
-        given = self.layout.unflatten(y)
-        after = affect(*arguments(self.layout.time(t), given, self.p))
-        wanted, got = _description(given), _description(after)
-        if wanted != got:
-            raise ValueError(
-                f"`events[{number}].affect` must return a state like the one it gets, {wanted}, got {got}."
-            )
-        return self.layout.flatten(after)
-
-
-def _description(state: Any) -> str:
-    leaves, spec = pytree.tree_flatten(state)
-    kinds = ", ".join(f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__ for x in leaves)
-    return kinds if isinstance(state, Tensor) else f"{kinds} in {pytree.treespec_pprint(spec)}"
-
 
 class _State(NamedTuple):
     """Where the samples stand while events are applied.
@@ -361,6 +335,41 @@ class _State(NamedTuple):
     record: Attempt
     cut: Tensor
     fired: Tensor
+
+
+class _Jump(NamedTuple):
+    """What continuous events did to the samples that had one.
+
+    Args:
+        which: Number of the event, shape `(rows,)`.
+        t: Its time; on the autograd graph.
+        before: State just before, shape `(rows, state)`.
+        after: State just after.
+        rate: How the state goes on changing, without gradient.
+    """
+
+    which: Tensor
+    t: Tensor
+    before: Tensor
+    after: Tensor
+    rate: Tensor
+
+
+def _happening(crossing: Crossing, jump: _Jump, state: _State) -> Happening:
+    """Return the same for the whole batch."""
+    put, y = crossing.part.rows.put, state.y.detach()
+    which, t = torch.full_like(state.point.stop, -1), torch.full_like(state.t, torch.nan)
+    return Happening(put(jump.which, which), put(jump.t, t), put(jump.before, y), put(jump.after, y))
+
+
+def _next_step(before: Point, point: Point, crossing: Crossing, now: Tensor) -> Tensor:
+    """Return the next step of the samples that met an event; the same one may happen again soon, and be overlooked."""
+    rows = crossing.part.rows
+    previous = rows.take(before.watch[1], 1).gather(0, crossing.event.unsqueeze(0))[0]
+    dt = rows.take(point.dt)
+    resolution = 100 * torch.finfo(now.dtype).eps * torch.maximum(now.abs(), dt.abs())
+    longest = torch.maximum(LONGEST * (now - previous).abs(), resolution)
+    return torch.copysign(torch.minimum(dt.abs(), longest), dt)
 
 
 def _without_stalling(following: Point, since: list[Tensor], fired: Tensor) -> tuple[Point, list[Tensor]]:
