@@ -183,6 +183,7 @@ def logistic_csv(tmp_path, monkeypatch):
     return ("n.csv", "--time", "t", "-e", "n' = r*n + ?(n)", "--positive", "r", "--quick", "--replicates", "2")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_from_a_table_to_equations_and_a_report(tmp_path, logistic_csv):
     result = call("discover", *logistic_csv, "--out", "run")
     assert result.exit_code == 0, result.stderr
@@ -212,6 +213,7 @@ def test_reproduce_lists_and_suggests():
     assert "Did you mean 'hudson'?" in result.stderr
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_interrupted_run_is_taken_up_to_the_same_result(tmp_path, logistic_csv, monkeypatch):
     whole = call("discover", *logistic_csv)
     monkeypatch.setattr(door, "run_job", run_job)

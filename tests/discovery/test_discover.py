@@ -70,6 +70,7 @@ def test_the_missing_interaction_is_recovered_although_the_network_is_wrong(nois
     assert found.sse < found.learned_sse
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_terms_of_several_functions_are_recovered():
     def term(x, y):
         return torch.stack([-0.9 * x * y - 0.1 * x**2, 0.8 * x * y + 0 * x], dim=-1)
@@ -80,6 +81,7 @@ def test_terms_of_several_functions_are_recovered():
     assert functions(found) == {"U.x": {"x y", "x^2"}, "U.y": {"x y"}}
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_physical_parameters_are_fitted_together_with_the_coefficients():
     model = UDE(
         lambda t, y, p: (1.3 * y[..., 0], -p.delta * y[..., 1]),
@@ -111,6 +113,7 @@ def test_several_trajectories_missing_values_and_an_unobserved_start_are_used_as
         discover(model, data, Polynomial(degree=2))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_positive_state_and_a_term_with_one_output_of_two_states():
     term = Term(Learned(lambda x, y: (0.8 * x * y)[..., None]), inputs=("x", "y"), outputs=("y",))
     model = UDE(
@@ -125,13 +128,14 @@ def test_a_positive_state_and_a_term_with_one_output_of_two_states():
     assert found.model.coordinates.positive == ("x", "y")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_equations_read_from_text_are_completed():
     system = parse_equations(["x' = 1.3*x + ?(x, y)", "y' = -d*y + ?(x, y)"])
     model = system.to_ude()
     (name,) = model.terms
     model = model.replace(name, Learned(interaction))
     model.physical.set_values({"d": 1.7})
-    found = discover(model, lotka_volterra(t1=6.0, points=61), Polynomial(degree=2), search=QUICK)
+    found = discover(model, lotka_volterra(t1=4.0, points=31), Polynomial(degree=2), search=QUICK)
     assert all(f == {"x y"} for f in functions(found).values())
     assert found.system is not None
     assert found.system.terms == ()
@@ -139,6 +143,7 @@ def test_equations_read_from_text_are_completed():
     assert "x*y" in found.equations[0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_library_without_the_term_is_noticed():
     model = UDE(known, Learned(interaction, 0.02), states=("x", "y"))
     found = discover(model, lotka_volterra(2e-3), Custom((torch.sin,)), search=QUICK)
@@ -162,15 +167,16 @@ def test_a_candidate_that_blows_up_from_its_first_coefficients_is_fitted_all_the
     assert minimum.cost.isfinite().all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bootstraps_give_inclusion_probabilities_that_repeat_with_the_seed():
     model = UDE(known, Learned(interaction), states=("x", "y"))
     results = [
         discover(
             model,
-            lotka_volterra(2e-2),
+            lotka_volterra(1e-2, points=16),
             Polynomial(degree=2),
             search=QUICK,
-            bootstraps=20,
+            bootstraps=8,
             generator=torch.Generator().manual_seed(0),
         )
         for _ in range(2)
@@ -183,6 +189,7 @@ def test_bootstraps_give_inclusion_probabilities_that_repeat_with_the_seed():
     assert results[0].stability is not None
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_good_members_of_a_fit_propose_and_the_others_do_not():
     data = lotka_volterra(points=16)
     wrong = Learned(lambda x, y: torch.stack([-0.9 * y**2, 0.8 * x], dim=-1), 0.0)
@@ -202,6 +209,7 @@ def test_the_good_members_of_a_fit_propose_and_the_others_do_not():
     assert functions(found) == {"U.x": {"x y"}, "U.y": {"x y"}}
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_answered_with_what_to_do():
     data = lotka_volterra(points=11)
     model = UDE(known, Learned(interaction), states=("x", "y"))

@@ -36,22 +36,22 @@ def truth():
     return lotka_volterra
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def times():
     return torch.linspace(0, 3, 31, dtype=torch.float64)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start():
     return torch.tensor([0.44249296, 4.6280594], dtype=torch.float64)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data(times, start):
     return measure(lotka_volterra, start, times, ("x", "y"), noise=5e-3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def exact_data(times, start):
     return measure(lotka_volterra, start, times, ("x", "y"))
 

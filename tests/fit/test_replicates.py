@@ -16,7 +16,7 @@ from ude.fit import (
     SolverOptions,
     fit,
 )
-from ude.models import UDE
+from ude.models import MLP, UDE
 
 SHORT = (Adam(iterations=10), LBFGS(iterations=10))
 CHAIN = (Collocation(optimizers=SHORT), MultipleShooting(optimizers=SHORT), SingleShooting(optimizers=SHORT))
@@ -28,9 +28,9 @@ def parameters(model):
 
 @pytest.mark.parametrize("strategy", CHAIN, ids=lambda s: type(s).__name__)
 def test_each_replicate_equals_its_solo_fit(strategy, hybrid, data):
-    models = hybrid.replicate(3, torch.Generator().manual_seed(1))
+    models = hybrid.replicate(2, torch.Generator().manual_seed(1))
     together = fit(models, data, strategy=strategy)
-    for i in range(3):
+    for i in range(2):
         alone = fit(models.member(i), data, strategy=strategy)
         # Batched matrix products round differently; 20 iterations amplify 1e-16 to at most 1e-10.
         torch.testing.assert_close(parameters(alone.model), parameters(together.members[i]), rtol=0, atol=1e-10)
@@ -78,29 +78,51 @@ class Interruption:
         return 1.3 * y[..., 0], -1.8 * y[..., 1]
 
 
-@pytest.mark.parametrize("share", [0.002, 0.15, 0.4, 0.8], ids=["collocation", "multiple", "single", "refined"])
-def test_a_resumed_fit_continues_bit_for_bit(share, hybrid, data, tmp_path):
-    def run(known, **options):
-        model = UDE(known, hybrid.terms["U"].network, states=("x", "y"))
-        generator = torch.Generator().manual_seed(3)
-        solver = SolverOptions(dt=0.5)  # coarse enough to be refined at the end
-        result = fit(model, data, strategy=CHAIN, replicates=2, generator=generator, solver=solver, **options)
-        return result, generator
+BRIEF = (Adam(iterations=5), LBFGS(iterations=5))
+THREE_STAGES = (Collocation(optimizers=BRIEF), MultipleShooting(optimizers=BRIEF), SingleShooting(optimizers=BRIEF))
 
-    uninterrupted = Interruption()
-    whole, rng = run(uninterrupted)
-    assert len(whole.history.phase) > 6 * 10
+
+def fit_in_stages(known, data, **options):
+    network = MLP(2, 2, width=5, depth=2, generator=torch.Generator().manual_seed(0))
+    model = UDE(known, network, states=("x", "y"))
+    generator = torch.Generator().manual_seed(3)
+    solver = SolverOptions(dt=0.5)  # coarse enough to be refined at the end
+    result = fit(model, data, strategy=THREE_STAGES, replicates=2, generator=generator, solver=solver, **options)
+    return result, generator.get_state()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data):
+    known = Interruption()
+    whole, rng = fit_in_stages(known, data)
+    assert len(whole.history.phase) > 6 * 5
+    return whole, rng, known.calls
+
+
+@pytest.mark.parametrize(
+    ("share", "phase"),
+    [
+        (0.002, "collocation, Adam"),
+        (0.02, "multiple shooting, L-BFGS"),
+        (0.06, "single shooting, Adam"),
+        (0.8, "single shooting, L-BFGS"),
+    ],
+    ids=["collocation", "multiple", "single", "refined"],
+)
+def test_a_resumed_fit_continues_bit_for_bit(share, phase, uninterrupted, data, tmp_path):
+    whole, rng, calls = uninterrupted
     path = tmp_path / "fit.ckpt"
     with pytest.raises(Interrupted, match="Resume from") as caught:
-        run(Interruption(int(share * uninterrupted.calls)), checkpoint=path)
+        fit_in_stages(Interruption(int(share * calls)), data, checkpoint=path)
     assert 0 < len(caught.value.fit.history.phase) < len(whole.history.phase)
-    resumed, resumed_rng = run(Interruption(), checkpoint=path, resume=True)
+    assert caught.value.fit.history.phase[-1] == phase
+    resumed, resumed_rng = fit_in_stages(Interruption(), data, checkpoint=path, resume=True)
     for ours, theirs in zip(resumed.members, whole.members, strict=True):
         assert torch.equal(parameters(ours), parameters(theirs))
     assert torch.equal(resumed.losses, whole.losses)
     assert torch.equal(resumed.history.loss, whole.history.loss)
     assert resumed.history.phase == whole.history.phase
-    assert torch.equal(rng.get_state(), resumed_rng.get_state())
+    assert torch.equal(rng, resumed_rng)
 
 
 def test_a_checkpoint_of_another_fit_is_refused(parametric, data, exact_data, tmp_path):
