@@ -64,7 +64,7 @@ def with_order(carry, order):
 
 
 @torch.no_grad()
-def march(order, n, end=6.0):
+def march(order, n, end):
     """Relative errors of n constant steps of one order from an exact past, and error estimates."""
     h, carry = end / n, carry_of(exact, 0.0, end / n, order, growth)
     y, errors, estimates = exact(numbers(0.0))[:, None], [], []
@@ -82,9 +82,9 @@ def root_mean_square(values):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_converges_at_its_stated_order(order):
-    steps = (150, 300, 600) if order < 4 else (100, 150, 200, 300)
-    marches = [march(order, n) for n in steps]
-    lengths = [6.0 / n for n in steps]
+    steps = (75, 150, 300) if order < 4 else (50, 75, 100, 150)
+    marches = [march(order, n, 3.0) for n in steps]
+    lengths = [3.0 / n for n in steps]
     assert slope_of([root_mean_square(errors) for errors, _ in marches], lengths) == pytest.approx(order, abs=0.15)
     estimated = slope_of([root_mean_square(estimates) for _, estimates in marches], lengths)
     assert estimated == pytest.approx(order + 1, abs=0.15)
@@ -285,7 +285,7 @@ def test_several_steps_of_changing_length_differentiate(solver):
             return field(rate, t, y)
 
         carry, results = method.init(f, t, y), []
-        for h in (0.02, 0.02, 0.02, 0.03, 0.05):
+        for h in (0.02, 0.02, 0.02, 0.03, 0.05) if solver == "LU" else (0.02, 0.03, 0.05):
             dt = h * numbers(1.0, 1.2)
             result = method.step(f, t, dt, y, carry)
             t, y, carry = t + dt, result.y1, result.carry

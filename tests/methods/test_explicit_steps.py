@@ -241,7 +241,7 @@ def test_vmap_over_a_step_equals_a_loop(method):
     torch.testing.assert_close(mapped, torch.stack([advance(rate) for rate in rates]), rtol=1e-14, atol=1e-15)
 
 
-@pytest.mark.parametrize("method", [Euler(), BS3(), Tsit5(), Vern7()], ids=str)
+@pytest.mark.parametrize("method", [Euler(), BS3(), Tsit5(), pytest.param(Vern7(), marks=pytest.mark.slow)], ids=str)
 def test_a_step_compiles_into_one_graph(method):
     def everything(t, dt, y):
         result = method.step(growth, t, dt, y, method.init(growth, t, y))

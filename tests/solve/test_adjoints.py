@@ -143,8 +143,8 @@ def test_gauss_goes_back_implicitly_after_a_stiff_solve():
         def field(t, y):
             return torch.stack([-1e4 * (y[0] - amplitude * torch.cos(y[1])), -rate * y[1] * y[0]])
 
-        problem = ODEProblem(field, torch.tensor([0.0, 1.0], dtype=torch.float64), (0.0, 0.5))
-        return solve(problem, ude.Rodas5P(), save_at=[0.5], adjoint=kind, rtol=1e-7, atol=1e-9).ys.sum()
+        problem = ODEProblem(field, torch.tensor([0.0, 1.0], dtype=torch.float64), (0.0, 0.1))
+        return solve(problem, ude.Rodas5P(), save_at=[0.1], adjoint=kind, rtol=1e-7, atol=1e-9).ys.sum()
 
     ours, theirs = (gradients(kind, loss, [amplitude, rate]) for kind in (Gauss(), Direct()))
     assert_alike(ours, theirs, rtol=1e-5)

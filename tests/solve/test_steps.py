@@ -15,7 +15,7 @@ from ude.problems import ODEProblem
 F64 = torch.float64
 
 
-@pytest.mark.parametrize("save_at", [None, [10.0], [0.0, 0.1, 0.2, 3.0, 9.9, 10.0]], ids=["steps", "end", "times"])
+@pytest.mark.parametrize("save_at", [None, [2.0], [0.0, 0.1, 0.2, 0.9, 1.95, 2.0]], ids=["steps", "end", "times"])
 @pytest.mark.parametrize("method", EXPLICIT, ids=str)
 def test_every_evaluation_is_counted(method, save_at):
     calls = 0
@@ -25,7 +25,7 @@ def test_every_evaluation_is_counted(method, save_at):
         calls += 1
         return van_der_pol(t, y)
 
-    problem = ODEProblem(counted, torch.tensor([2.0, 0.0], dtype=F64), (0.0, 10.0))
+    problem = ODEProblem(counted, torch.tensor([2.0, 0.0], dtype=F64), (0.0, 2.0))
     options = {} if method.error_order else {"dt": 0.05}
     solution = ude.solve(problem, method, save_at=save_at, rtol=1e-4, **options)
     assert solution.stats.nfe == calls
