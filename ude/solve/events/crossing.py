@@ -94,18 +94,17 @@ def _change(
 ) -> tuple[_Change | None, Tensor]:
     """Return the first zeros of one condition, given its values on the grid, and its signs at the end of the step."""
     # Neither the least nor the largest value of most samples has another sign than the start.
-    later = values[1:]
-    moved = section.record.accepted & ((later.amin(0).sign() != start) | (later.amax(0).sign() != start))
+    later, stays = values[1:], start.sign()
+    moved = section.record.accepted & ((later.amin(0).sign() != stays) | (later.amax(0).sign() != stays))
     rows = Rows(moved)
     if not rows.count:
-        return None, start
-    start_here = rows.take(start)
-    found, sign, bracket, end = _first_change(grid, rows.take(values, 1), start_here, event.direction)
-    end = rows.put(end, start)
+        return None, stays
+    found, sign, bracket, end = _first_change(grid, rows.take(values, 1), rows.take(stays), event.direction)
+    end = rows.put(end, stays)
     within, rows = Rows(found), Rows(rows.put(found, moved))
     if not rows.count:
         return None, end
-    sign, fresh, bracket = within.take(sign), within.take(start_here).abs() < 1, Bracket(*map(within.take, bracket))
+    sign, bracket, fresh = within.take(sign), Bracket(*map(within.take, bracket)), rows.take(start).abs() < 1
     part = Part(section, rows)
     return _Change(number, part, _zero(part, condition, bracket, fresh), bracket.low, sign), end
 
@@ -121,7 +120,7 @@ def _first_change(
         start: Signs at the start, which may be remembered from before, shape `(rows,)`.
         direction: Of the event.
     """
-    signs = torch.cat([start.sign().unsqueeze(0), sign_of(values[1:])])
+    signs = torch.cat([start.unsqueeze(0), sign_of(values[1:])])
     number = torch.arange(len(signs), device=signs.device).unsqueeze(-1)
     last, kept = number.expand_as(signs), signs
     if not bool(signs.all()):
@@ -151,6 +150,12 @@ def _zero(part: Part, condition: FlatCondition, bracket: Bracket, fresh: Tensor)
 
 def _first(section: Section, changes: Sequence[_Change], events: int) -> Crossing:
     """Return the first of the zeros that several conditions have."""
+    if len(changes) == 1:
+        number, part, theta, _, sign = changes[0]
+        pending = theta.new_zeros(events, len(theta))
+        pending[number] = sign
+        fired = part.rows.put(torch.ones_like(theta, dtype=torch.bool), torch.zeros_like(section.record.accepted))
+        return Crossing(part, fired, torch.full_like(theta, number, dtype=torch.long), theta, pending)
     like = section.record.dt
     thetas, lows = like.new_full((2, events, len(like)), torch.inf)
     signs = torch.zeros_like(thetas)
@@ -160,7 +165,5 @@ def _first(section: Section, changes: Sequence[_Change], events: int) -> Crossin
     theta, event = thetas.min(0)
     fired = theta.isfinite()
     rows = Rows(fired)
-    # Where only one condition has zeros, they are the first.
-    part = changes[0].part if len(changes) == 1 else Part(section, rows)
     pending = rows.take(torch.where(lows <= theta, signs, 0.0), 1)
-    return Crossing(part, fired, rows.take(event), rows.take(theta), pending)
+    return Crossing(Part(section, rows), fired, rows.take(event), rows.take(theta), pending)

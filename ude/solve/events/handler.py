@@ -306,15 +306,13 @@ class Handler:
 
     def _restarted(self, state: _State) -> Point:
         """Return the point with what the method carries made anew where the state has jumped."""
-        point = state.point
+        point, rows = state.point, Rows(state.fired)
         fresh = self.method.init(self.field, point.t, point.y)
-        carry = tuple(
-            torch.where(state.fired.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-            for new, old in zip(fresh, point.carry, strict=True)
-        )
-        sound = point.y.detach().isfinite().all(-1) | ~state.fired
-        status = torch.where(sound | (point.status != RUNNING), point.status, int(Status.NON_FINITE))
-        return point._replace(carry=carry, status=status)
+        carry = tuple(rows.put(rows.take(new), old) for new, old in zip(fresh, point.carry, strict=True))
+        status = rows.take(point.status)
+        sound = rows.take(point.y.detach()).isfinite().all(-1) | (status != RUNNING)
+        status = torch.where(sound, status, int(Status.NON_FINITE))
+        return point._replace(carry=carry, status=rows.put(status, point.status))
 
 
 class _State(NamedTuple):

@@ -49,36 +49,43 @@ def last_before_zero(value: Callable[[Tensor], Tensor], bracket: Bracket) -> Ten
         without using derivatives, Adv. Eng. Softw. 28(3), 145-149.
     """
     # The newest point is a, the zero lies between a and b, and c is the point before.
-    b, a, c, at_b, at_a, at_c = bracket
-    left, before = b, at_b.sign()
-    nothing = before == at_a.sign()
-    resolution = RESOLUTION * torch.finfo(a.dtype).eps
-    share = _share(a, b, c, at_a, at_b, at_c)
+    # The newest point is a, the zero lies between a and b, and c is a third one beyond a.
+    swapped = bracket.aside < bracket.low
+    a, at_a = torch.where(swapped, bracket.low, bracket.high), torch.where(swapped, bracket.at_low, bracket.at_high)
+    b, at_b = torch.where(swapped, bracket.high, bracket.low), torch.where(swapped, bracket.at_high, bracket.at_low)
+    c, at_c = bracket.aside, bracket.at_aside
+    left, before, sign_a = bracket.low, bracket.at_low.sign(), at_a.sign()
+    settled = (before == 0) | (sign_a == at_b.sign())
+    resolution = RESOLUTION * torch.finfo(left.dtype).eps
+    share, creeps = _share(a, b, c, at_a, at_b, at_c), torch.zeros_like(settled)
     for _ in range(MOST_ITERATIONS):
         least = resolution * torch.maximum(a, b) / (b - a).abs()
-        done = nothing | (least > 0.5) | (at_a == 0) | (at_b == 0)
+        done = settled | (least > 0.5)
         if bool(done.all()):
             break
         # At least the resolution away from either side, so that the bracket closes around the zero.
-        share = torch.where(done, 0.0, torch.minimum(torch.maximum(share, least), 1.0 - least))
-        middle = a + share * (b - a)
+        short = creeps | (share < least)
+        share = torch.where(done, 0.0, share.clamp(least, 1.0 - least))
+        middle = torch.lerp(a, b, share)
         at_middle = value(middle)
         sign = at_middle.sign()
-        not_yet = (sign == before) | (sign == 0)
-        left = torch.where(not_yet & (middle > left), middle, left)
-        same = sign == at_a.sign()
+        left = torch.where(sign * before >= 0, torch.maximum(left, middle), left)
+        settled = settled | (sign == 0)
+        same = sign == sign_a
         c, at_c = torch.where(same, a, b), torch.where(same, at_a, at_b)
         b, at_b = torch.where(same, b, a), torch.where(same, at_b, at_a)
-        a, at_a = middle, at_middle
-        share = _share(a, b, c, at_a, at_b, at_c)
+        a, at_a, sign_a = middle, at_middle, sign
+        # A shortest step that did not reach the other side of the zero is followed by one twice as long.
+        creeps = same & short
+        share = torch.where(creeps, 2 * share, _share(a, b, c, at_a, at_b, at_c))
     return left
 
 
 def _share(a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Tensor, at_c: Tensor) -> Tensor:
     """Return where to look next, as a share of the way from a to b."""
-    place, height = (a - b) / (c - b), (at_a - at_b) / (at_c - at_b)
+    ab, cb, at_ab, at_cb = a - b, c - b, at_a - at_b, at_c - at_b
+    place, height = ab / cb, at_ab / at_cb
     # The inverse function through the three points is monotone between them: it says where zero is.
     bends_little = (height.square() < place) & ((1 - height).square() < 1 - place)
-    first = at_a / (at_b - at_a) * at_c / (at_b - at_c)
-    quadratic = first + (c - a) / (b - a) * at_a / (at_c - at_a) * at_b / (at_c - at_b)
+    quadratic = at_a / at_ab * (at_c / at_cb) - (c - a) / ab * (at_a / (at_c - at_a)) * (at_b / at_cb)
     return torch.where(bends_little, quadratic, 0.5)
