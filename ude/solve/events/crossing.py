@@ -65,11 +65,11 @@ def first_crossing(
         The crossing, None if no sample has one, and the signs at the end of the step, zero where none was seen yet.
     """
     nudge = section.nudge if bool((signs.abs() < 1).any()) else None
-    grid = _grid(max(event.interior for event in events), nudge, like=section.record.dt)
-    states = section.known_states(grid[1:-1])
+    places = _places(max(event.interior for event in events), nudge)
+    states, grid = section.known_states(places), section.record.dt.new_tensor([0.0, *places, 1.0])
     changes, ends = [], []
     for number, (event, condition, start) in enumerate(zip(events, conditions, signs, strict=True)):
-        values = section.look(condition, grid[1:-1], states).to(start.dtype)
+        values = section.look(condition, places, states).to(start.dtype)
         change, end = _change(section, number, event, condition, grid, values, start)
         ends.append(end)
         if change is not None:
@@ -77,10 +77,10 @@ def first_crossing(
     return _first(section, changes, len(events)) if changes else None, torch.stack(ends)
 
 
-def _grid(interior: int, nudge: float | None, like: Tensor) -> Tensor:
-    """Return the fractions of the step at which signs are looked at, its start and its end among them."""
+def _places(interior: int, nudge: float | None) -> list[float]:
+    """Return the fractions inside of the step at which signs are looked at."""
     inside = [k / (interior + 1) for k in range(1, interior + 1)]
-    return like.new_tensor([0.0, *([] if nudge is None else [nudge]), *inside, 1.0])
+    return inside if nudge is None else [nudge, *inside]
 
 
 def _change(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,10 +25,12 @@ def time_shift(crossing: Crossing, conditions: Sequence[FlatCondition], time: Te
         time: Times of the events.
         state: States there, on the autograd graph.
     """
-    value = crossing.part.chosen_value(conditions, crossing.event, time, state)
+    chosen = partial(crossing.part.chosen_value, conditions, crossing.event)
+    value = chosen(time, state)
     if not value.requires_grad:
         return None
-    inverse = -1.0 / _slope(crossing, conditions)
+    by_time, by_state = _gradient(chosen, time, state)
+    inverse = -1.0 / (by_time + crossing.part.slope(crossing.theta, by_state))
     return ad.attach(torch.zeros_like(crossing.theta), [value], lambda cotangent: [cotangent * inverse])
 
 
@@ -41,23 +44,17 @@ def departure(condition: FlatCondition, t: Tensor, y: Tensor, rate: Tensor, dire
         rate: $\dot y$ there.
         direction: 1 or -1 per sample.
     """
-    with torch.enable_grad():
-        at, state = t.detach().requires_grad_(), y.detach().requires_grad_()
-        total = condition(at, state).sum()
-        if not total.requires_grad:
-            return torch.zeros_like(t)
-        by_time, by_state = ad.grad(total, [at, state])
+    by_time, by_state = _gradient(condition, t, y)
     slope = by_time + (by_state.conj() * rate).real.sum(-1)
     return 0.5 * direction * torch.nan_to_num(slope.sign(), nan=0.0)
 
 
-def _slope(crossing: Crossing, conditions: Sequence[FlatCondition]) -> Tensor:
-    """Return the derivative of the condition along the continuous extension, per unit of time."""
-    part = crossing.part
+def _gradient(condition: FlatCondition, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivatives of a condition by time and state."""
+    at, state = t.detach().requires_grad_(), y.detach().requires_grad_()
     with torch.enable_grad():
-        shift = torch.zeros_like(crossing.theta, requires_grad=True)
-        state = part.known_state(crossing.theta + shift / part.dt)
-        value = part.chosen_value(conditions, crossing.event, part.known_time(crossing.theta) + shift, state)
-        if not value.requires_grad:
-            return torch.zeros_like(crossing.theta)
-        return ad.grad(value.sum(), [shift])[0]
+        total = condition(at, state).sum()
+        if not total.requires_grad:
+            return torch.zeros_like(at), torch.zeros_like(state)
+        by_time, by_state = ad.grad(total, [at, state])
+    return by_time, by_state

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ude import ad
 from ude._typing import FlatField
 from ude.methods.method import Method, StepResult
 from ude.solve.step import Attempt
@@ -56,18 +57,19 @@ class Section:
         self.nudge = torch.finfo(record.dt.dtype).eps ** 0.4
         self.known = torch.stack([stage.detach() for stage in stages])
 
-    def look(self, condition: FlatCondition, places: Tensor, states: Tensor) -> Tensor:
+    def look(self, condition: FlatCondition, places: Sequence[float], states: Tensor) -> Tensor:
         """Return a condition at the start, at places that all samples share, and at the end: `(places + 2, batch)`."""
         record = self.record
         t0, t1 = record.t.detach(), record.t1.detach()
-        ts = t0 + places.unsqueeze(-1) * record.dt
-        every_t, every_y = [t0, *ts.unbind(), t1], [record.y0.detach(), *states.unbind(), record.y1.detach()]
-        return torch.stack([condition(t, y) for t, y in zip(every_t, every_y, strict=True)]).detach()
+        ts = [t0, *(torch.add(t0, record.dt, alpha=place) for place in places), t1]
+        ys = [record.y0.detach(), *states.unbind(), record.y1.detach()]
+        return torch.stack([condition(t, y) for t, y in zip(ts, ys, strict=True)]).detach()
 
-    def known_states(self, places: Tensor) -> Tensor:
+    def known_states(self, places: Sequence[float]) -> Tensor:
         """Return states at fractions that all samples share, shape `(places, batch, state)`, without gradient."""
         y0 = self.record.y0.detach()
-        slopes = torch.tensordot(self.method.dense_weights(places).T.to(y0.dtype), self.known, 1)
+        weights = self.method.dense_weights(self.record.dt.new_tensor(places))
+        slopes = torch.tensordot(weights.T.to(y0.dtype), self.known, 1)
         # Written out: small states make a broadcast along the last axis six times as slow.
         length = self.record.dt.to(y0.dtype).unsqueeze(-1).expand_as(y0).contiguous()
         return torch.addcmul(y0, length, slopes, out=slopes)
@@ -99,17 +101,18 @@ class Part:
         stages = torch.stack([self.rows.take(stage) for stage in self.section.stages]).transpose(1, 2).contiguous()
         return lambda theta: self._state(theta, y0, stages)
 
-    def known_state(self, theta: Tensor) -> Tensor:
-        """Return states without gradient but for that by the fraction."""
-        return self._state(theta, self.known_y0, self.known)
-
-    def known_time(self, theta: Tensor) -> Tensor:
-        """Return times likewise."""
-        return self.known_t + theta * self.dt
+    def slope(self, theta: Tensor, by_state: Tensor) -> Tensor:
+        r"""Return $g_y \dot y$ along the step, given $g_y$ of shape `(rows, state)`, without gradient."""
+        by_weight = (by_state.conj().T.contiguous() * self.known).sum(1).real.to(theta.dtype)
+        with torch.enable_grad():
+            place = theta.detach().requires_grad_()
+            weights = self.section.method.dense_weights(place)
+        return ad.grad(weights, [place], by_weight)[0]
 
     def known_value(self, condition: FlatCondition, theta: Tensor) -> Tensor:
-        """Return a condition along the step."""
-        return self.value(condition, self.known_time(theta), self.known_state(theta)).to(theta.dtype)
+        """Return a condition along the step, without gradient."""
+        state = self._state(theta, self.known_y0, self.known)
+        return self.value(condition, self.known_t + theta * self.dt, state).to(theta.dtype)
 
     def value(self, condition: FlatCondition, t: Tensor, y: Tensor) -> Tensor:
         """Return a condition of these samples; the others stand at the end of the step meanwhile."""
