@@ -1,7 +1,7 @@
 """Derivatives: every room takes them here and nowhere else."""
 
 from ude.ad.algebra import Algebra, Directions, Product, Symbol, Univariate
-from ude.ad.attach import attach
+from ude.ad.attach import attach, attach_all
 from ude.ad.counting import ProductCount, count_products
 from ude.ad.implicit import implicit
 from ude.ad.jacobian import Mode, jacobian
@@ -56,6 +56,7 @@ __all__ = [
     "Symbol",
     "Univariate",
     "attach",
+    "attach_all",
     "biharmonic",
     "bilinear",
     "checkpoint",

@@ -51,3 +51,35 @@ class _Attached(torch.autograd.Function):
         if torch.is_grad_enabled():
             results = [once(REASON, result, cotangents[0], *ctx.saved_tensors) for result in results]
         return (None, None, *results)
+
+
+def attach_all(
+    values: Sequence[Tensor], inputs: Sequence[Tensor], pullback: Callable[[Sequence[Tensor | None]], Sequence[Any]]
+) -> tuple[Tensor, ...]:
+    r"""Return several values, computed together, as functions of `inputs` whose reverse mode is `pullback`.
+
+    Args:
+        values: What was computed, detached; they are not copied.
+        inputs: What they depend on.
+        pullback: Maps a cotangent for every value, None where there is none, to one for every input, or None. Second
+            derivatives are not available and raise.
+    """
+    return _AttachedTogether.apply(pullback, values, *inputs)  # pyright: ignore[reportReturnType]
+
+
+class _AttachedTogether(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pullback: Any, values: Sequence[Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.pullback = pullback
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        with torch.no_grad():
+            results = ctx.pullback(cotangents)
+        if torch.is_grad_enabled():
+            given = [x for x in cotangents if x is not None]
+            results = [None if x is None else once(REASON, x, *given, *ctx.saved_tensors) for x in results]
+        return (None, None, *results)

@@ -12,9 +12,9 @@ from torch import Tensor
 from ude import ad
 from ude.solve.engines import Engine, Task
 from ude.solve.events import Happening
-from ude.solve.saving import Saved, Saver
-from ude.solve.step import RUNNING, Point
-from ude.solve.trace import Trace
+from ude.solve.saving import Saver
+from ude.solve.step import Point
+from ude.solve.trace import Saved, Trace
 
 
 class Numbers(NamedTuple):
@@ -104,7 +104,7 @@ class Checkpointed:
 def _run_all(run: RunSegment, point: Point, max_steps: int, length: Callable[[int], int]) -> list[Segment]:
     segments: list[Segment] = []
     left, offset = max_steps, torch.zeros_like(point.status)
-    while left > 0 and bool((point.status == RUNNING).any()):
+    while left > 0 and bool((point.status < 0).any()):
         segment = run(point, min(left, length(len(segments))), offset)
         point = segment.point
         offset = offset + segment.numbers.accepted.sum(0)
@@ -118,7 +118,9 @@ def segment_runner(task: Task, engine: Engine, saver: Saver, *, keep_trace: bool
 
     def run(point: Point, attempts: int, offset: Tensor) -> Segment:
         following, trace = engine.advance(task, point, attempts)
-        saved = saver.collect(task.field, task.method, point.t, trace, offset)
+        saved = trace.saved
+        if saved is None:
+            saved = saver.collect(task.field, task.method, point.t, trace, offset)
         # An event cuts a step short; its continuous extension still belongs to the whole of it.
         dt = trace.dt if task.handler is None else torch.where(trace.accepted, trace.t1 - trace.t, trace.dt).detach()
         t1 = trace.t1.detach()

@@ -102,11 +102,15 @@ def _joined(start: Point, segments: Sequence[Segment]) -> Numbers:
     if not segments:
         nothing = start.dt.new_empty(0, len(start.dt))
         return Numbers(nothing, nothing, nothing, nothing, nothing, nothing.bool(), nothing.bool())
+    if len(segments) == 1:
+        return segments[0].numbers
     return Numbers(*(torch.cat(column) for column in zip(*(segment.numbers for segment in segments), strict=True)))
 
 
 def _at_times(start: Point, segments: Sequence[Segment], times: Tensor) -> Tensor:
     """Put every saved state in its place; the initial state at the start, NaN after a failure."""
+    if len(segments) == 1 and segments[0].saved.complete:
+        return segments[0].saved.values
     at_start = times.detach() == start.t.detach()
     if len(segments) == 1 and bool((segments[0].saved.place >= 0).all()):
         values = segments[0].saved.values

@@ -37,7 +37,11 @@ _compiled: dict[int, tuple[weakref.ref[Any], dict[Hashable, Callable[..., Any]]]
 
 
 def compiled_for(
-    vector_field: Callable[..., Any], configuration: Hashable, make: Callable[[], F], backend: Backend = lower
+    vector_field: Callable[..., Any],
+    configuration: Hashable,
+    make: Callable[[], F],
+    backend: Backend = lower,
+    takes: str = "ten seconds or more",
 ) -> F:
     """Return a compiled function for a vector field and a configuration, making it when it is first asked for.
 
@@ -49,6 +53,7 @@ def compiled_for(
         configuration: Everything else that the function was made from.
         make: Returns the function to compile; it must be defined by `def`.
         backend: Turns graphs into machine code.
+        takes: How long that takes, for the log.
     """
     owner, extra = owner_of(vector_field)
     entry = _compiled.get(id(owner))
@@ -58,8 +63,22 @@ def compiled_for(
         _compiled[key] = entry
     functions = entry[1]
     if (extra, configuration) not in functions:
-        functions[extra, configuration] = _compile(make(), _name(vector_field), backend)
+        functions[extra, configuration] = _compile(make(), _name(vector_field), backend, takes)
     return functions[extra, configuration]  # pyright: ignore[reportReturnType]
+
+
+K = TypeVar("K")
+
+
+def kept_for(vector_field: Callable[..., Any], shelf: dict[int, tuple[Any, set[K]]]) -> set[K]:
+    """Return what a shelf holds for a vector field, for as long as that lives."""
+    owner, extra = owner_of(vector_field)
+    key = hash((id(owner), extra))
+    entry = shelf.get(key)
+    if entry is None or entry[0]() is not owner:
+        entry = (weakref.ref(owner, lambda _: shelf.pop(key, None)), set())
+        shelf[key] = entry
+    return entry[1]
 
 
 def owner_of(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
@@ -71,12 +90,12 @@ def owner_of(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
     return vector_field, None
 
 
-def _compile(function: Callable[..., Any], name: str, backend: Backend) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], name: str, backend: Backend, takes: str) -> Callable[..., Any]:
     """Return a compiled function that tells what it does and explains why it cannot."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
     from torch._dynamo.utils import counters
 
-    logger.info("Compiling the steps for %s. This may take some ten seconds or more, once.", name)
+    logger.info("Compiling the steps for %s. This may take some %s, once.", name, takes)
     compiled = _compile_alone(function, name, backend)
 
     def call(*args: Any) -> Any:
@@ -104,7 +123,7 @@ def _compile(function: Callable[..., Any], name: str, backend: Backend) -> Calla
 
 def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Return a compiled function that belongs to no vector field; it must be defined by `def`."""
-    return _compile(function, name.replace(" ", "_"), lower)
+    return _compile(function, name.replace(" ", "_"), lower, "seconds")
 
 
 def _compile_alone(function: Callable[..., Any], name: str, backend: Backend) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from ude._typing import VectorField
 from ude.methods.method import Method
 from ude.solve.compilation import compiled_for
 from ude.solve.controllers import Controller
-from ude.solve.engines import Task
+from ude.solve.engines import Beginning, Task
 from ude.solve.flatten import Layout
 from ude.solve.step import RUNNING, Limits, Point, attempt
 from ude.solve.trace import PackedAttempts, Trace
@@ -72,14 +72,18 @@ class Compiled:
         return self.unroll
 
     @property
-    def probes(self) -> bool:
-        """A graph is compiled for a gradient or without: this must be known before the first step."""
-        return True
-
-    @property
     def handles_events(self) -> bool:
         """A block does not come back after every attempt."""
         return False
+
+    @property
+    def forgets(self) -> bool:
+        """All attempts of a segment stay."""
+        return False
+
+    def start(self, task: Task, t: Tensor, y: Tensor) -> Beginning:
+        """Return the point before the first step; a graph is compiled for a gradient or without."""
+        return Beginning(self, *task.begin(t, y, probe=True))
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts in blocks; a remainder shorter than a block is not compiled."""

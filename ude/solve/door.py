@@ -15,7 +15,7 @@ from ude._checks import positive
 from ude._typing import FlatField, State
 from ude.methods import AutoSwitch, Rodas5P, Tsit5, Vern7
 from ude.methods.method import Method
-from ude.problems import EnsembleProblem, ODEProblem, Solution, Status
+from ude.problems import EnsembleProblem, ODEProblem, Solution
 from ude.solve.adjoints import Adjoint, Direct, segment_runner
 from ude.solve.assemble import assemble
 from ude.solve.auto import Auto
@@ -30,11 +30,11 @@ from ude.solve.events import Event, Handler, schedule
 from ude.solve.events.schedule import Schedule
 from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout, broadcast_tolerance
-from ude.solve.initial_step import initial_step
 from ude.solve.loop import Loop
 from ude.solve.progress import progress_bar
 from ude.solve.saving import AtEnd, AtTimes, EveryStep, Saver
-from ude.solve.step import RUNNING, Limits, Point
+from ude.solve.start import start_evaluations
+from ude.solve.step import Limits
 from ude.solve.times import read_save_at, read_span
 
 SWITCHING = 50
@@ -204,7 +204,9 @@ def _integrate(
             f'`events` need `engine="eager"`, got {plan.engine}: compiled steps cannot look for them. '
             "Times to stop at without an effect can be given as `stop_at`."
         )
-    point, evaluations, carries_gradient = _start(task, t0, y0, length, dt, probe=plan.engine.probes)
+    task = replace(task, first=_first_step(dt, t0))
+    engine, point, carries_gradient = plan.engine.start(task, t0, y0)
+    evaluations = start_evaluations(task.method, chooses=dt is None and bool((length != 0).any()))
     if task.handler is not None:
         point = point._replace(watch=task.handler.watch(point.t, point.y))
         carries_gradient = task.differentiate
@@ -212,9 +214,11 @@ def _integrate(
     dense = plan.dense and plan.adjoint.keeps_trace
     with progress_bar(t0, t1) if plan.progress else nullcontext() as report:
         keep_states = dense or saver.needs_states
-        task = replace(task, differentiate=carries_gradient, keep_states=keep_states, report=report)
-        run = segment_runner(task, plan.engine, saver, keep_trace=dense)
-        segments = plan.adjoint.run(run, point, plan.max_steps, plan.engine.block, dense=dense)
+        save = saver if isinstance(saver, AtTimes) and not saver.differentiable and not dense else None
+        task = replace(task, differentiate=carries_gradient, keep_states=keep_states, report=report, save=save)
+        run = segment_runner(task, engine, saver, keep_trace=dense)
+        whole = dense or engine.forgets
+        segments = plan.adjoint.run(run, point, plan.max_steps, engine.block, dense=whole)
     only_end = isinstance(saver, AtEnd)
     return assemble(task, point, segments, times, direction, evaluations, t1=t1, only_end=only_end, dense=dense)
 
@@ -324,39 +328,14 @@ def _limits(
     )
 
 
-def _start(
-    task: Task, t0: Tensor, y0: Tensor, span: Tensor, dt: float | Tensor | None, *, probe: bool
-) -> tuple[Point, int, bool]:
-    """Return the point before the first step, the evaluations it took, and whether a gradient may be needed."""
-    method, field, evaluations = task.method, task.field, 0
-    guess = dt is None and bool((span != 0).any())
-    f0 = None
-    if guess or probe or method.init_evaluations == 1:
-        f0, evaluations = field(t0, y0), 1
-    if method.init_evaluations == 1:
-        carry = method.init(lambda t, y: f0, t0, y0)  # pyright: ignore[reportArgumentType]
-    else:
-        carry, evaluations = method.init(field, t0, y0), evaluations + method.init_evaluations
-    if dt is not None:
-        first = torch.as_tensor(dt, dtype=t0.dtype, device=t0.device).detach().expand(len(y0))
-        if not bool(((first > 0) & first.isfinite()).all()):
-            raise ValueError(f"`dt` must be a positive finite number, or one per sample, got {dt}.")
-    elif guess:
-        assert f0 is not None
-        assert method.error_order is not None
-        first = initial_step(field, t0.detach(), y0, f0, span, task.limits, method.error_order)
-        evaluations += 1
-    else:
-        first = span.abs()
-    first = torch.minimum(first.clamp(min=task.limits.shortest), task.limits.longest)
-    sound = y0.detach().isfinite().all(-1) & first.isfinite()
-    status = torch.where(sound, RUNNING, int(Status.NON_FINITE))
-    status = torch.where(sound & (span == 0), int(Status.SUCCESS), status)
-    step = torch.copysign(torch.where(sound, first, 0.0), span)
-    gradient = torch.is_grad_enabled() and (f0 is None or any(x.requires_grad for x in (f0, y0, t0, *carry)))
-    memory = task.controller.init(torch.ones_like(span))
-    stop = torch.zeros_like(status)
-    return Point(t=t0, dt=step, y=y0, carry=carry, memory=memory, status=status, stop=stop), evaluations, gradient
+def _first_step(dt: float | Tensor | None, t0: Tensor) -> Tensor | None:
+    """Return the length of the first step of every sample if it is given, having checked it."""
+    if dt is None:
+        return None
+    first = torch.as_tensor(dt, dtype=t0.dtype, device=t0.device).detach().expand(len(t0))
+    if not bool(((first > 0) & first.isfinite()).all()):
+        raise ValueError(f"`dt` must be a positive finite number, or one per sample, got {dt}.")
+    return first
 
 
 def _engine(engine: str | Engine | Auto) -> Engine | Auto:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from ude._typing import FlatField, VectorField
@@ -13,6 +14,8 @@ from ude.methods.method import Method
 from ude.solve.controllers import Controller
 from ude.solve.events import Handler, Happening
 from ude.solve.flatten import Layout
+from ude.solve.saving import AtTimes
+from ude.solve.start import start
 from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt
 from ude.solve.trace import Trace
 
@@ -33,6 +36,9 @@ class Task:
         keep_states: States and stages of every attempt are needed later.
         report: Called now and then with the point reached; None for silence.
         handler: Looks for events after every attempt; None if there are none to look for.
+        save: Times whose states are all that is wanted of the steps. An engine that saves them on the way need not keep
+            states, whatever `keep_states` says; None if more is wanted.
+        first: Length of the first step, positive, shape `(batch,)`; None to choose it.
     """
 
     vector_field: VectorField
@@ -46,6 +52,41 @@ class Task:
     keep_states: bool = True
     report: Callable[[Tensor], None] | None = None
     handler: Handler | None = None
+    save: AtTimes | None = None
+    first: Tensor | None = None
+
+    def begin(self, t: Tensor, y: Tensor, *, probe: bool) -> tuple[Point, bool]:
+        """Return the point before the first step, and whether it carries a gradient.
+
+        Args:
+            t: Start, shape `(batch,)`.
+            y: State there, shape `(batch, state)`.
+            probe: Find out about the gradient at any cost; else it may be said to be there when it is not.
+        """
+        first = self.first
+        if first is None and not bool((self.limits.stops[-1] != t.detach()).any()):
+            first = torch.zeros_like(t.detach())
+        point = start(self.field, self.method, self.controller, self.limits, t, y, first)
+        if not torch.is_grad_enabled():
+            return point, False
+        gradient = any(x.requires_grad for x in (t, y, *point.carry))
+        if not gradient and not point.carry:
+            gradient = not probe or self.field(t, y).requires_grad
+        return point, gradient
+
+
+class Beginning(NamedTuple):
+    """What a solve begins with.
+
+    Args:
+        engine: Makes the attempts.
+        point: Where they begin.
+        gradient: The result may carry a gradient.
+    """
+
+    engine: Engine
+    point: Point
+    gradient: bool
 
 
 @runtime_checkable
@@ -58,13 +99,17 @@ class Engine(Protocol):
         ...
 
     @property
-    def probes(self) -> bool:
-        """It must know before the first step whether the result will carry a gradient."""
+    def handles_events(self) -> bool:
+        """It can look for events after every attempt."""
         ...
 
     @property
-    def handles_events(self) -> bool:
-        """It can look for events after every attempt."""
+    def forgets(self) -> bool:
+        """It keeps nothing of an attempt that nobody wants, so that segments may be of any length."""
+        ...
+
+    def start(self, task: Task, t: Tensor, y: Tensor) -> Beginning:
+        """Return the point before the first step, and the engine that goes on from there."""
         ...
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
@@ -82,14 +127,18 @@ class Eager:
         return 1
 
     @property
-    def probes(self) -> bool:
-        """Nothing depends on it."""
-        return False
-
-    @property
     def handles_events(self) -> bool:
         """It looks for events after every attempt."""
         return True
+
+    @property
+    def forgets(self) -> bool:
+        """All attempts of a segment stay."""
+        return False
+
+    def start(self, task: Task, t: Tensor, y: Tensor) -> Beginning:
+        """Return the point before the first step; a gradient need not be known of in advance."""
+        return Beginning(self, *task.begin(t, y, probe=False))
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts; looks after each whether any sample is still running."""

@@ -16,9 +16,10 @@ from ude.methods.method import Method
 from ude.solve.compilation import compiled_for
 from ude.solve.compiled import Compiled
 from ude.solve.controllers import Controller
-from ude.solve.engines import Task
+from ude.solve.engines import Beginning, Task
 from ude.solve.flatten import Layout
 from ude.solve.lowering import lower_natively
+from ude.solve.native import begin_natively
 from ude.solve.step import RUNNING, Limits, Point, attempt
 from ude.solve.trace import PackedAttempts, Trace
 
@@ -69,19 +70,26 @@ class Loop:
         return 1
 
     @property
-    def probes(self) -> bool:
-        """A solve with a gradient is made by another engine: this must be known before the first step."""
-        return True
-
-    @property
     def handles_events(self) -> bool:
         """The loop does not come back after every attempt."""
         return False
 
+    @property
+    def forgets(self) -> bool:
+        """All attempts of a segment stay."""
+        return False
+
+    def start(self, task: Task, t: Tensor, y: Tensor) -> Beginning:
+        """Return the point before the first step, and generated code where it takes the problem."""
+        beginning = begin_natively(task, t, y)
+        if beginning is not None:
+            return beginning
+        point, gradient = task.begin(t, y, probe=True)
+        loops = isinstance(task.method, ExplicitRungeKutta) and not gradient
+        return Beginning(self if loops else Compiled(), point, gradient)
+
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts, in as many calls as memory asks for."""
-        if task.differentiate or not isinstance(task.method, ExplicitRungeKutta):
-            return Compiled().advance(task, point, attempts)
         with torch.no_grad():
             records: list[Record] = []
             run, rows = _run(task), self._rows(task, point)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,22 +11,7 @@ from torch import Tensor
 from ude._typing import FlatField
 from ude.methods.method import Method
 from ude.solve.dense import evaluate, locate
-from ude.solve.trace import Trace
-
-
-class Saved(NamedTuple):
-    """What one segment contributes to the saved states.
-
-    Args:
-        values: States, shape `(rows, batch, state)`.
-        place: Index of each row in the output per sample, -1 where the row is none of that sample's;
-            shape `(rows, batch)`.
-        evaluations: Evaluations of the vector field that dense output cost, shape `(batch,)`.
-    """
-
-    values: Tensor
-    place: Tensor
-    evaluations: Tensor
+from ude.solve.trace import Saved, Trace
 
 
 @runtime_checkable

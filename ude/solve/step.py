@@ -14,6 +14,8 @@ from ude.solve.controllers import Controller, Memory
 
 RUNNING = -1
 """Status of a sample that has not come to its end."""
+NOT_BEGUN = -2
+"""Status of one whose first point the engine is still to make."""
 
 
 class Limits(NamedTuple):

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ude.solve.events import Happening
 from ude.solve.step import Attempt
+
+
+class Saved(NamedTuple):
+    """What one segment contributes to the saved states.
+
+    Args:
+        values: States, shape `(rows, batch, state)`.
+        place: Index of each row in the output per sample, -1 where the row is none of that sample's;
+            shape `(rows, batch)`.
+        evaluations: Evaluations of the vector field that dense output cost, shape `(batch,)`.
+        complete: The rows are those of the output, none missing.
+    """
+
+    values: Tensor
+    place: Tensor
+    evaluations: Tensor
+    complete: bool = False
 
 
 @runtime_checkable
@@ -83,6 +100,7 @@ class Trace:
         accepted: The step was taken.
         store: States and stages.
         happenings: Events, in their order.
+        saved: What was saved on the way; None if that is to be done from the store.
     """
 
     t: Tensor
@@ -94,10 +112,12 @@ class Trace:
     accepted: Tensor
     store: Store
     happenings: tuple[Happening, ...] = ()
+    saved: Saved | None = None
 
     @classmethod
     def of(cls, attempts: Sequence[Attempt], happenings: Sequence[Happening] = ()) -> Trace:
         """Stack the numbers of single attempts."""
         names = ("t", "dt", "t1", "error", "stiffness", "active", "accepted")
         numbers = {name: torch.stack([getattr(one, name) for one in attempts]) for name in names}
-        return cls(**numbers, store=SingleAttempts(tuple(attempts)), happenings=tuple(happenings))
+        store = SingleAttempts(tuple(attempts))
+        return cls(**numbers, store=store, happenings=tuple(happenings), saved=None)

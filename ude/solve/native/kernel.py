@@ -1,0 +1,263 @@
+"""Generated code at work: memory for its results, its calls, and the way back."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ude import ad
+from ude.solve.engines import Task
+from ude.solve.native.bound import Bound, Input
+from ude.solve.native.libraries import backward_library, forward_library
+from ude.solve.saving import AtTimes
+from ude.solve.step import NOT_BEGUN, Point
+from ude.solve.trace import PackedAttempts, Saved, Trace
+
+
+class Outputs(NamedTuple):
+    """Times to save at, and where.
+
+    Args:
+        save: The times; None if there are none.
+        values: Shape `(times, batch, state)`.
+        earliest: Number of the first time that was saved, shape `(batch,)`.
+        following: Number of the first one after the last, likewise.
+    """
+
+    save: AtTimes | None
+    values: Tensor
+    earliest: Tensor
+    following: Tensor
+
+
+class Chunk(NamedTuple):
+    """What one call left.
+
+    Args:
+        start: Times at which it began, shape `(batch,)`.
+        begun: Samples whose first point it made, likewise.
+        numbers: `t`, `dt`, `t1`, error and stiffness, shape `(attempts, 5, batch)`.
+        flags: Active and accepted, shape `(attempts, 2, batch)`.
+        states: Shape `(attempts, 2 + stages, batch, state)`; no rows if not wanted.
+        history: State and carry at the start of every attempt, `(attempts, numbers, batch)`; likewise.
+        made: Attempts of every group of samples.
+    """
+
+    start: Tensor
+    begun: Tensor
+    numbers: Tensor
+    flags: Tensor
+    states: Tensor
+    history: Tensor
+    made: Tensor
+
+
+def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: bool) -> tuple[Point, Trace]:
+    """Make up to `attempts` attempts.
+
+    Args:
+        bound: The program and its inputs.
+        task: The solve.
+        point: Where to begin.
+        attempts: At most so many for each sample.
+        keep_states: Write down states and stages of every attempt.
+    """
+    library = forward_library(bound)
+    differentiate = task.differentiate and (point.y.requires_grad or bool(bound.wanted))
+    differentiate = differentiate or (task.differentiate and any(x.requires_grad for x in point.carry))
+    save = task.save if not keep_states else None
+    outputs = _outputs(save, point)
+    state = Point(*pytree.tree_map(lambda x: x.detach().clone(memory_format=torch.contiguous_format), tuple(point)))
+    chunks: list[Chunk] = []
+    while attempts > 0 and (not chunks or bool((state.status < 0).any())):
+        rows = min(attempts, bound.program.rows if not chunks else 2 * len(chunks[-1].numbers))
+        chunk = _call_forward(
+            bound, library, state, outputs, rows, keep_states=keep_states, keep_history=differentiate, first=not chunks
+        )
+        chunks.append(chunk)
+        attempts -= len(chunk.numbers)
+        if task.report is not None:
+            task.report(state.t)
+    total = sum(len(chunk.numbers) for chunk in chunks)
+    bound.program.rows = total + total // 8 + 1
+    numbers, flags, states = (
+        _joined([getattr(chunk, name) for chunk in chunks]) for name in ("numbers", "flags", "states")
+    )
+    t, dt, t1, error, stiffness = numbers.unbind(1)
+    values = outputs.values
+    if differentiate:
+        given = [point.y, *point.carry, *(one.whole for one in bound.wanted)]
+        results = [values, state.y, *state.carry, error, stiffness, states]
+        way_back = lambda cotangents: _pull_back(bound, chunks, outputs, cotangents)  # noqa: E731
+        values, y, *carry, error, stiffness, states = ad.attach_all(results, given, way_back)
+        state = state._replace(y=y, carry=tuple(carry))
+    trace = Trace(
+        t=t,
+        dt=dt,
+        t1=t1,
+        error=error,
+        stiffness=stiffness,
+        active=flags[:, 0],
+        accepted=flags[:, 1],
+        store=PackedAttempts(states),
+        saved=None if save is None else _saved(outputs._replace(values=values)),
+    )
+    return state, trace
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _outputs(save: AtTimes | None, point: Point) -> Outputs:
+    batch = len(point.t)
+    count = 0 if save is None else len(save.ts)
+    return Outputs(
+        save=save,
+        values=point.y.new_empty(count, *point.y.shape, requires_grad=False),
+        earliest=torch.full((batch,), count),
+        following=torch.zeros(batch, dtype=torch.int64),
+    )
+
+
+def _saved(outputs: Outputs) -> Saved:
+    count, batch = len(outputs.values), len(outputs.following)
+    complete = bool((outputs.earliest == 0).all() & (outputs.following == count).all())
+    place = torch.arange(count).unsqueeze(-1)
+    done = (place >= outputs.earliest) & (place < outputs.following) if not complete else None
+    place = place.expand(count, batch) if done is None else torch.where(done, place, -1)
+    return Saved(outputs.values, place, torch.zeros(batch, dtype=torch.int64), complete)
+
+
+def _call_forward(
+    bound: Bound,
+    library: Any,
+    state: Point,
+    outputs: Outputs,
+    rows: int,
+    *,
+    keep_states: bool,
+    keep_history: bool,
+    first: bool,
+) -> Chunk:
+    """Make up to `rows` attempts; `state` and `outputs` are overwritten."""
+    signature = bound.signature
+    batch, y = len(state.t), state.y
+    made = torch.zeros(-(-batch // signature.lanes), dtype=torch.int64)
+    chunk = Chunk(
+        start=state.t.clone(),
+        begun=state.status == NOT_BEGUN,
+        numbers=y.new_empty(rows, 5, batch),
+        flags=torch.empty(rows, 2, batch, dtype=torch.bool),
+        states=y.new_empty(rows if keep_states else 0, 2 + signature.stages, *y.shape),
+        history=y.new_empty(rows if keep_history else 0, signature.history, batch),
+        made=made,
+    )
+    size, times = _sizes(batch, rows, outputs, first=first)
+    memory = _memory(bound, state)
+    pointers = [
+        *times,
+        outputs.following,
+        outputs.values,
+        outputs.earliest,
+        _origin(outputs, state),
+        chunk.numbers,
+        chunk.flags,
+        chunk.states,
+        chunk.history,
+        made,
+        *memory,
+        *(_contiguous(one) for one in bound.fixed),
+    ]
+    most = _call(library.forward, size, pointers)
+    level = [batch, *size[1:3], most]
+    _call(library.level, [0, *level[0:1], batch, most], [chunk.numbers, chunk.flags, made, state.t])
+    return chunk._replace(**{name: getattr(chunk, name)[:most] for name in ("numbers", "flags", "states", "history")})
+
+
+def _memory(bound: Bound, state: Point) -> list[Tensor]:
+    return pytree.tree_leaves(state)
+
+
+def _origin(outputs: Outputs, state: Point) -> Tensor:
+    return state.t if outputs.save is None else outputs.save.t0
+
+
+def _contiguous(one: Input) -> Tensor:
+    return one.whole.detach().contiguous()
+
+
+def _sizes(batch: int, rows: int, outputs: Outputs, *, first: bool) -> tuple[list[int], list[Tensor]]:
+    save = outputs.save
+    if save is None:
+        nothing = outputs.values
+        return [0, batch, batch, rows, 0, 0, 0, int(first)], [nothing, torch.ones(batch, dtype=nothing.dtype)]
+    strides = save.ts.stride()
+    return [0, batch, batch, rows, len(save.ts), *strides, int(first)], [save.ts, save.direction]
+
+
+def _call(function: Any, size: Sequence[int], tensors: Sequence[Tensor | None]) -> int:
+    """Call generated code with numbers and places in memory; None, or no numbers, is a null pointer."""
+    sizes = (ctypes.c_int64 * len(size))(*size)
+    places = (ctypes.c_void_p * len(tensors))(*(0 if x is None or x.numel() == 0 else x.data_ptr() for x in tensors))
+    function.restype = ctypes.c_int64
+    return function(sizes, places)
+
+
+def _pull_back(
+    bound: Bound, chunks: Sequence[Chunk], outputs: Outputs, cotangents: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Return the cotangents of state and carry at the start, and of the inputs that carry a gradient."""
+    library, signature, wanted = backward_library(bound), bound.signature, bound.wanted
+    batch, carries = len(chunks[0].start), signature.carries
+    values, y, *rest = cotangents
+    carry, (error, stiffness, states) = rest[:carries], rest[carries:]
+    shape = (batch, signature.dimension)
+
+    def fresh(x: Tensor | None) -> Tensor:
+        if x is None:
+            return torch.zeros(shape, dtype=signature.dtype)
+        return x.clone(memory_format=torch.contiguous_format)
+
+    ends = [fresh(y), *(fresh(x) for x in carry)]
+    sums = [torch.zeros(one.whole.shape, dtype=one.whole.dtype) for one in wanted]
+    totals = [torch.zeros_like(x) for x in sums]
+    following = outputs.following.clone()
+    values = None if values is None else values.contiguous()
+    stop = sum(len(chunk.numbers) for chunk in chunks)
+    for i in range(len(chunks) - 1, -1, -1):
+        chunk = chunks[i]
+        begin = stop - len(chunk.numbers)
+        rows = slice(begin, stop)
+        stop = begin
+        size, times = _sizes(batch, len(chunk.numbers), outputs, first=i == 0)
+        pointers = [
+            *times,
+            following,
+            outputs.save.t0 if outputs.save is not None else chunk.start,
+            chunk.start,
+            chunk.numbers,
+            chunk.flags,
+            chunk.history,
+            chunk.made,
+            values,
+            *(None if x is None else x[rows].contiguous() for x in (error, stiffness, states)),
+            chunk.begun if bool(chunk.begun.any()) else None,
+            *ends,
+            *sums,
+            *(_contiguous(one) for one in bound.fixed),
+        ]
+        for one, x in zip(wanted, sums, strict=True):
+            if not one.slot.shared:
+                x.zero_()
+        _call(library.backward, size, pointers)
+        for one, x, total in zip(wanted, sums, totals, strict=True):
+            if not one.slot.shared:
+                total += x
+    grads = [x if one.slot.shared else total for one, x, total in zip(wanted, sums, totals, strict=True)]
+    return [*ends, *grads]

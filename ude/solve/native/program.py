@@ -1,0 +1,283 @@
+"""One attempt on one sample, as a graph of tensor operations."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functionalize
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from ude import ad
+from ude._typing import VectorField
+from ude.methods.explicit import ExplicitRungeKutta
+from ude.methods.method import Method
+from ude.solve.compilation import compiled_for
+from ude.solve.controllers import Controller
+from ude.solve.engines import Task
+from ude.solve.flatten import Layout
+from ude.solve.native.values import Unsupported
+from ude.solve.start import start
+from ude.solve.step import Attempt, Limits, Point, attempt
+
+
+class Arguments(NamedTuple):
+    """Of the program: everything that has a batch axis has it with length one.
+
+    Args:
+        p: The user's parameters.
+        limits: End of the interval and tolerances.
+        point: Where the sample stands.
+        first: Length of the first step; None to choose one.
+    """
+
+    p: Any
+    limits: Limits
+    point: Point
+    first: Tensor | None
+
+
+class Results(NamedTuple):
+    """Of the program.
+
+    Args:
+        start: The point before the first step from the time and state given.
+        following: The point after an attempt from the point given.
+        record: Of that attempt.
+    """
+
+    start: Point
+    following: Point
+    record: Attempt
+
+
+@dataclass(slots=True)
+class Program:
+    """The start and an attempt of one sample.
+
+    Args:
+        graph: Its operations.
+        marks: Stand for the outputs, to see where they go.
+        results: Where every tensor of the result comes from; unknown until the first call.
+        sources: What the inputs are, those that `Arguments` holds by their place among its leaves, others by None.
+        rows: Attempts that the last solve made, and some.
+        separate: The samples of a batch were found not to depend on each other.
+        made: What was made of it.
+    """
+
+    graph: GraphModule
+    marks: tuple[Tensor, ...]
+    results: Any = None
+    sources: tuple[int | None, ...] = ()
+    rows: int = 64
+    separate: bool = False
+    made: dict[Any, Any] = field(default_factory=dict)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Leave the current inputs where `look_up` finds them; nothing is computed here."""
+        _found.value = (self, inputs)
+        return self.marks
+
+    def outputs(self, inputs: Sequence[Tensor]) -> Results:
+        """Run the graph on plain tensors."""
+        values = self.graph(*inputs)
+        return pytree.tree_map(
+            lambda place: (values if place[0] else inputs)[place[1]], self.results, is_leaf=_is_place
+        )
+
+
+_found = threading.local()
+
+
+def _is_place(x: Any) -> bool:
+    return isinstance(x, _Place)
+
+
+class _Place(NamedTuple):
+    """An output of the graph or one of its inputs, and its number."""
+
+    is_output: bool
+    number: int
+
+
+def _program(graph: GraphModule, inputs: list[Any]) -> Program:
+    outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+    return Program(graph, tuple(torch.empty(0) for _ in outputs))
+
+
+def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ...]]:
+    """Return the program of a task and the tensors that are its inputs now.
+
+    The compiler's front end checks with every call that all the vector field depends on is what it was, and collects
+    its parameters; what comes after it is ours.
+
+    Args:
+        task: The solve.
+        arguments: Those of one sample, every tensor an object of its own.
+
+    Raises:
+        Unsupported: If the vector field cannot be traced, or a result is no tensor that depends on the inputs.
+    """
+    configuration = ("native", task.layout, task.method, task.controller, arguments.first is None)
+    look = compiled_for(task.vector_field, configuration, lambda: _make(*configuration[1:4]), _program, "seconds")
+    try:
+        with torch.enable_grad():
+            result = look(task.vector_field, *arguments)
+    except Exception as error:  # whatever tracing the user's function may raise; other engines say it better
+        raise Unsupported(f"it cannot be traced for one sample: {error}") from error
+    program, inputs = _found.value
+    _found.value = None
+    if program.results is None:
+        _name_places(program, inputs, arguments, result)
+    return program, inputs
+
+
+def _name_places(program: Program, inputs: Sequence[Tensor], arguments: Arguments, result: Results) -> None:
+    """Find out, by the identity of tensors, what the inputs and outputs of the graph are."""
+    known: dict[int, _Place] = {id(x): _Place(False, i) for i, x in enumerate(inputs)}
+    known |= {id(x): _Place(True, i) for i, x in enumerate(program.marks)}
+    leaves, spec = pytree.tree_flatten(result)
+    if not all(id(leaf) in known for leaf in leaves):
+        raise Unsupported("a step that makes a result out of nothing")
+    places = {id(x): i for i, x in enumerate(pytree.tree_leaves(arguments)) if isinstance(x, Tensor)}
+    program.sources = tuple(places.get(id(x)) for x in inputs)
+    program.results = pytree.tree_unflatten([known[id(leaf)] for leaf in leaves], spec)
+
+
+def _make(layout: Layout, method: Method, controller: Controller) -> Any:
+    """Return the function that is traced. It must not hold the vector field, which would then never be freed."""
+
+    def sample(vector_field: VectorField, p: Any, limits: Limits, point: Point, first: Tensor | None) -> Results:
+        field = layout.bind(vector_field, p)
+        beginning = start(field, method, controller, limits, point.t, point.y, first)
+        return Results(beginning, *attempt(field, method, controller, limits, point))
+
+    return sample
+
+
+def trace(function: Any, *inputs: Any) -> GraphModule:
+    """Return the elementary operations that a function of tensors makes."""
+    from torch._inductor.decomposition import select_decomp_table
+
+    # Tensors that are the same object would become one input.
+    separate = pytree.tree_map_only(Tensor, torch.clone, inputs)
+    pure = functionalize(function, remove="mutations")
+    graph = make_fx(pure, decomposition_table=select_decomp_table())(*separate)
+    graph.graph.eliminate_dead_code()
+    return graph
+
+
+def trace_start(program: Program, inputs: Sequence[Tensor]) -> GraphModule:
+    """Return the graph of the start; its outputs are the leaves of the first point."""
+    with torch.no_grad():
+        return trace(lambda *x: pytree.tree_leaves(program.outputs(x).start), *inputs)
+
+
+def trace_attempt(program: Program, inputs: Sequence[Tensor]) -> GraphModule:
+    """Return the graph of an attempt; its outputs are the leaves of the next point and of the record."""
+    with torch.no_grad():
+        return trace(lambda *x: pytree.tree_leaves(program.outputs(x)[1:]), *inputs)
+
+
+class Differentiable(NamedTuple):
+    """What the gradient of a step goes through."""
+
+    y1: Tensor
+    error: Tensor
+    stiffness: Tensor
+    stages: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, results: Results) -> Differentiable:
+        """Return the part of the record of an attempt that depends on its start."""
+        record = results.record
+        return cls(record.y1, record.error, record.stiffness, record.stages)
+
+
+def trace_pullback(
+    program: Program, inputs: Sequence[Tensor], wanted: Sequence[int], choose: Callable[[Results], Any]
+) -> GraphModule:
+    """Return the graph from inputs and cotangents of some results to those of some inputs.
+
+    Args:
+        program: Start and attempt.
+        inputs: Those of its graph.
+        wanted: Numbers of the inputs to differentiate by.
+        choose: Returns the results.
+    """
+
+    def pulled(inputs: Sequence[Tensor], cotangents: Any) -> tuple[Tensor, ...]:
+        def step(*chosen: Tensor) -> Any:
+            given = list(inputs)
+            for i, x in zip(wanted, chosen, strict=True):
+                given[i] = x
+            return choose(program.outputs(given))
+
+        return ad.vjp(step, *(inputs[i] for i in wanted))[1](cotangents)
+
+    detached = [x.detach() for x in inputs]
+    with torch.no_grad():
+        ends = choose(program.outputs(detached))
+    return trace(pulled, detached, pytree.tree_map(torch.zeros_like, ends))
+
+
+class Polynomial(NamedTuple):
+    """The graphs of the continuous extension, a polynomial in the fraction of a step.
+
+    Args:
+        coefficients: From the stages to its coefficients, in double precision.
+        state: From fraction, step, state at the start and coefficients to a state between.
+        stages_back: From stages and cotangents of the coefficients to those of the stages.
+        state_back: From what `state` takes and the cotangent of its result to those of start and coefficients.
+    """
+
+    coefficients: GraphModule
+    state: GraphModule
+    stages_back: GraphModule
+    state_back: GraphModule
+
+
+def trace_polynomial(method: ExplicitRungeKutta, dimension: int, dtype: torch.dtype) -> Polynomial:
+    r"""Return the graphs of $y_0 + \Delta t \sum_j \theta^j \sum_i b_{ij} k_i$.
+
+    Args:
+        method: Knows the weights; it needs no further stages.
+        dimension: Numbers in the state.
+        dtype: Of the state.
+    """
+    weights = method.tableau.dense
+    assert weights is not None  # every tableau has some
+
+    def coefficients(stages: Sequence[Tensor]) -> list[Tensor]:
+        totals = []
+        for column in zip(*weights, strict=True):
+            terms = [b * stage.double() for b, stage in zip(column, stages, strict=False) if b != 0.0]
+            totals.append(sum(terms[1:], terms[0]) if terms else torch.zeros_like(stages[0], dtype=torch.float64))
+        return totals
+
+    def state(theta: Tensor, dt: Tensor, y0: Tensor, totals: Sequence[Tensor]) -> Tensor:
+        theta = theta.double().unsqueeze(-1)
+        slope = totals[-1]
+        for total in reversed(totals[:-1]):
+            slope = slope * theta + total
+        return y0 + dt.unsqueeze(-1) * (slope * theta).to(y0.dtype)
+
+    y = torch.zeros(1, dimension, dtype=dtype)
+    stages = [y.clone() for _ in weights]
+    totals = [y.double() for _ in weights[0]]
+    half = torch.full((1,), 0.5, dtype=dtype)
+    point = (half, half.clone(), y, totals)
+    return Polynomial(
+        coefficients=trace(coefficients, stages),
+        state=trace(lambda *x: [state(*x)], *point),
+        stages_back=trace(lambda k, c: list(ad.vjp(lambda *k: coefficients(k), *k)[1](c)), stages, totals),
+        state_back=trace(
+            lambda theta, dt, y0, c, g: list(ad.vjp(lambda y0, *c: state(theta, dt, y0, c), y0, *c)[1](g)), *point, y
+        ),
+    )
