@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ude.solve.events.event import ContinuousEvent
 from ude.solve.events.root import Bracket, last_before_zero
-from ude.solve.events.section import FlatCondition, Part, Rows, Section
+from ude.solve.events.section import Along, FlatCondition, Part, Rows, Section
 
 
 class Crossing(NamedTuple):
@@ -145,7 +144,7 @@ def _zero(part: Part, condition: FlatCondition, bracket: Bracket, fresh: Tensor)
     # One that leaves zero and has come back before it is first looked at: its other zero is the end of the bracket.
     at_once = fresh & (bracket.low == 0)
     bracket = bracket._replace(at_low=torch.where(at_once, 0.0, bracket.at_low))
-    return torch.where(at_once, bracket.high, last_before_zero(partial(part.known_value, condition), bracket))
+    return torch.where(at_once, bracket.high, last_before_zero(Along(part, condition), bracket))
 
 
 def _first(section: Section, changes: Sequence[_Change], events: int) -> Crossing:

@@ -161,7 +161,7 @@ class Handler:
             happening = _happening(crossing, jump, state)
             numbers = torch.tensor(list(conditions), device=begun.device).unsqueeze(-1)
             times = torch.where(happening.which == numbers, state.t.detach(), times)
-            point, since = _without_stalling(state.point, since, crossing.fired)
+            point, since = _without_stalling(state.point, since, crossing.part.rows)
             state = state._replace(point=point)
             happenings = [happening]
         watch = (torch.where(state.record.accepted, signs, begun), times, *since)
@@ -370,13 +370,13 @@ def _next_step(before: Point, point: Point, crossing: Crossing, now: Tensor) -> 
     return torch.copysign(torch.minimum(dt.abs(), longest), dt)
 
 
-def _without_stalling(following: Point, since: list[Tensor], fired: Tensor) -> tuple[Point, list[Tensor]]:
-    """Give up samples whose continuous events, those that `fired`, follow one another without progress in time."""
-    last, count = since
-    now = following.t.detach()
+def _without_stalling(following: Point, since: list[Tensor], rows: Rows) -> tuple[Point, list[Tensor]]:
+    """Give up those of the samples with an event whose events follow one another without progress in time."""
+    last, count = map(rows.take, since)
+    now, status = rows.take(following.t.detach()), rows.take(following.status)
     resolution = 10 * torch.finfo(now.dtype).eps * now.abs()
-    close = (now - last).abs() <= resolution
-    count = torch.where(fired, torch.where(close, count + 1, 0.0), count)
-    stalled = (count >= STALLED) & (following.status == RUNNING)
-    status = torch.where(stalled, int(Status.EVENTS_STALLED), following.status)
-    return following._replace(status=status), [torch.where(fired, now, last), count]
+    count = torch.where((now - last).abs() <= resolution, count + 1, 0.0)
+    stalled = (count >= STALLED) & (status == RUNNING)
+    status = torch.where(stalled, int(Status.EVENTS_STALLED), status)
+    following = following._replace(status=rows.put(status, following.status))
+    return following, [rows.put(new, old) for new, old in zip((now, count), since, strict=True)]

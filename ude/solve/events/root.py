@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from ude.solve.events.section import Rows
 
 MOST_ITERATIONS = 100
 
 RESOLUTION = 64
 """Units of rounding within which the sign of a sum of stages may be a matter of rounding."""
+
+
+FEW = 8
+"""Where at most one in so many samples still needs work, it is done on these only."""
+
+
+class Function(Protocol):
+    """A function of one number per sample."""
+
+    def __call__(self, places: Tensor) -> Tensor:
+        """Return values of shape `(rows,)` at places of this shape."""
+        ...
+
+    def among(self, chosen: Tensor) -> Function:
+        """Return the function of some of the samples, given as a mask."""
+        ...
 
 
 class Bracket(NamedTuple):
@@ -34,21 +51,20 @@ class Bracket(NamedTuple):
     at_aside: Tensor
 
 
-def last_before_zero(value: Callable[[Tensor], Tensor], bracket: Bracket) -> Tensor:
+def last_before_zero(value: Function, bracket: Bracket) -> Tensor:
     r"""Return the last number before the zero in a bracket: there the sign is still the one at `low`.
 
     Inverse quadratic interpolation where three points allow it, else bisection, until the two sides of the zero are
     neighbours but for rounding. Where the signs at both ends are equal, or a value there is zero, `low` is returned.
 
     Args:
-        value: The function, from places of shape `(rows,)` to values of the same shape.
+        value: The function.
         bracket: Around the zero.
 
     Reference:
         Chandrupatla (1997), A new hybrid quadratic/bisection algorithm for finding the zero of a nonlinear function
         without using derivatives, Adv. Eng. Softw. 28(3), 145-149.
     """
-    # The newest point is a, the zero lies between a and b, and c is the point before.
     # The newest point is a, the zero lies between a and b, and c is a third one beyond a.
     swapped = bracket.aside < bracket.low
     a, at_a = torch.where(swapped, bracket.low, bracket.high), torch.where(swapped, bracket.at_low, bracket.at_high)
@@ -61,8 +77,13 @@ def last_before_zero(value: Callable[[Tensor], Tensor], bracket: Bracket) -> Ten
     for _ in range(MOST_ITERATIONS):
         least = resolution * torch.maximum(a, b) / (b - a).abs()
         done = settled | (least > 0.5)
-        if bool(done.all()):
+        left_over = len(done) - int(done.sum())
+        if left_over == 0:
             break
+        if left_over * FEW <= len(done):
+            rest = _around(left, a, b, c, at_a, at_b, at_c)
+            rows = Rows(~done)
+            return rows.put(last_before_zero(value.among(~done), Bracket(*map(rows.take, rest))), left)
         # At least the resolution away from either side, so that the bracket closes around the zero.
         short = creeps | (share < least)
         share = torch.where(done, 0.0, share.clamp(least, 1.0 - least))
@@ -79,6 +100,12 @@ def last_before_zero(value: Callable[[Tensor], Tensor], bracket: Bracket) -> Ten
         creeps = same & short
         share = torch.where(creeps, 2 * share, _share(a, b, c, at_a, at_b, at_c))
     return left
+
+
+def _around(low: Tensor, a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Tensor, at_c: Tensor) -> Bracket:
+    """Return three points as a bracket, of which `low` is either a or b."""
+    is_a = low == a
+    return Bracket(low, torch.where(is_a, b, a), c, torch.where(is_a, at_a, at_b), torch.where(is_a, at_b, at_a), at_c)
 
 
 def _share(a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Tensor, at_c: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -109,10 +110,13 @@ class Part:
             weights = self.section.method.dense_weights(place)
         return ad.grad(weights, [place], by_weight)[0]
 
-    def known_value(self, condition: FlatCondition, theta: Tensor) -> Tensor:
-        """Return a condition along the step, without gradient."""
-        state = self._state(theta, self.known_y0, self.known)
-        return self.value(condition, self.known_t + theta * self.dt, state).to(theta.dtype)
+    def known_state(self, theta: Tensor) -> Tensor:
+        """Return states without gradient."""
+        return self._state(theta, self.known_y0, self.known)
+
+    def among(self, chosen: Tensor) -> Part:
+        """Return the part with some of these samples, given as a mask of shape `(rows,)`."""
+        return Part(self.section, Rows(self.rows.put(chosen, torch.zeros_like(self.section.record.accepted))))
 
     def value(self, condition: FlatCondition, t: Tensor, y: Tensor) -> Tensor:
         """Return a condition of these samples; the others stand at the end of the step meanwhile."""
@@ -127,3 +131,26 @@ class Part:
     def _state(self, theta: Tensor, y0: Tensor, stages: Tensor) -> Tensor:
         weights = self.section.method.dense_weights(theta).to(y0.dtype).unsqueeze(1)
         return torch.addcmul(y0.T, (weights * stages).sum(0), self.dt.to(y0.dtype)).T.contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """A condition as a function of the fraction of the step.
+
+    Args:
+        part: The samples.
+        condition: The condition.
+    """
+
+    part: Part
+    condition: FlatCondition
+
+    def __call__(self, places: Tensor) -> Tensor:
+        """Return the condition, without gradient."""
+        part = self.part
+        time, state = part.known_t + places * part.dt, part.known_state(places)
+        return part.value(self.condition, time, state).to(places.dtype)
+
+    def among(self, chosen: Tensor) -> Along:
+        """Return the same for some of the samples."""
+        return Along(self.part.among(chosen), self.condition)
