@@ -35,11 +35,18 @@ def reference(f, t, y):
     return f(t, y), torch.stack(by_state), torch.stack(by_time)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
+recording = pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+"""Off the autograd graph small states are linearised by reverse mode, on it all of them by jets."""
+
+
+@recording
+@pytest.mark.parametrize("n", [1, 2, 5, 12])
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
-def test_equals_reverse_mode_row_by_row(n, dtype):
+def test_equals_reverse_mode_row_by_row(n, dtype, recorded):
     f, (t, y) = Field(n, dtype), point(n, dtype=dtype)
-    got = linearise(f, t, y)
+    with torch.set_grad_enabled(recorded):
+        got = linearise(f, t, y)
+    assert {x.requires_grad for x in got} == {recorded}
     # The same derivatives summed in another order.
     tolerance = 1e-13 if dtype == F64 else 1e-5
     for a, b in zip(got, reference(f, t, y), strict=True):
@@ -54,9 +61,11 @@ def test_without_the_rate_the_rest_is_the_same():
     torch.testing.assert_close(part.jacobian, whole.jacobian, rtol=1e-14, atol=1e-15)
 
 
-def test_is_one_call_of_the_field():
+@recording
+def test_is_one_call_of_the_field(recorded):
     calls = []
-    linearise(lambda t, y: calls.append(1) or y * t[:, None], *point(3))
+    with torch.set_grad_enabled(recorded):
+        linearise(lambda t, y: calls.append(1) or y * t[:, None], *point(3))
     assert len(calls) == 1
 
 
@@ -70,10 +79,90 @@ def test_is_one_call_of_the_field():
     ],
     ids=["a constant of the state's shape", "a plain tensor", "state only", "time only"],
 )
-def test_works_where_the_field_ignores_state_or_time(f):
+@recording
+def test_works_where_the_field_ignores_state_or_time(f, recorded):
     t, y = point(2)
-    for a, b in zip(linearise(f, t, y), reference(f, t, y), strict=True):
+    with torch.set_grad_enabled(recorded):
+        got = linearise(f, t, y)
+    for a, b in zip(got, reference(f, t, y), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-14, atol=1e-14)
+
+
+@recording
+def test_what_a_field_keeps_from_the_graph_is_constant(recorded):
+    t, y = point(2)
+    with torch.set_grad_enabled(recorded):
+        at = linearise(lambda t, y: y * y.detach() * t.detach()[:, None], t, y)
+    torch.testing.assert_close(at.jacobian, torch.diag_embed(y * t[:, None]), rtol=1e-14, atol=0.0)
+    assert not bool(at.rate.any())
+
+
+@pytest.mark.parametrize("partly", [True, False])
+def test_what_a_field_does_under_no_grad_is_differentiated_where_nothing_is_recorded(partly):
+    f, (t, y) = Field(2), point(2)
+    silent = torch.no_grad()(f)
+    with torch.no_grad():
+        at = linearise((lambda t, y: y**2 + silent(t, y)) if partly else silent, t, y)
+    expected = reference((lambda t, y: y**2 + f(t, y)) if partly else f, t, y)
+    for a, b in zip(at, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+
+
+def test_a_gradient_inside_of_the_field_without_a_graph_is_refused_not_taken_for_a_constant():
+    def hamiltonian(t, y):
+        with torch.enable_grad():
+            return torch.autograd.grad((y**4).sum(), y)[0] - y
+
+    with torch.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
+        linearise(hamiltonian, *point(2))
+
+
+def test_a_state_that_wants_a_gradient_gets_none_where_nothing_is_recorded():
+    f, (t, y) = Field(2), point(2)
+    t.requires_grad_()
+    y.requires_grad_()
+    with torch.no_grad():
+        at = linearise(f, t, y)
+    assert not any(x.requires_grad for x in at)
+    assert all(x.grad is None for x in (t, y, *f.parameters()))
+
+
+def test_inside_of_a_checkpoint_nothing_runs_backwards_before_its_time():
+    f, (t, y) = Field(2), point(2)
+    y.requires_grad_()
+    calls = []
+
+    def counted(t, y):
+        calls.append(1)
+        return f(t, y)
+
+    def step(y):
+        with torch.no_grad():
+            matrix = linearise(counted, t, y).jacobian
+        return (matrix @ y.unsqueeze(-1)).sum()
+
+    torch.utils.checkpoint.checkpoint(step, y, use_reentrant=False).backward()
+    assert len(calls) == 2  # once, and once again on the way back
+    torch.testing.assert_close(y.grad, reference(f, t, y)[1].sum(1), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("transform", ["vmap", "jvp"])
+def test_function_transforms_see_the_linearisation_where_nothing_is_recorded(transform):
+    f, (t, y) = Field(2), point(2)
+
+    def jacobian(scale):
+        return linearise(f, t, scale * y, rate=False).jacobian
+
+    with torch.no_grad():
+        if transform == "vmap":
+            scales = torch.tensor([0.5, 2.0], dtype=F64)
+            got, expected = torch.func.vmap(jacobian)(scales), torch.stack([jacobian(s) for s in scales])
+        else:
+            one, h = torch.tensor(1.0, dtype=F64), 1e-4
+            got = torch.func.jvp(jacobian, (one,), (torch.ones_like(one),))[1]
+            expected = (jacobian(one + h) - jacobian(one - h)) / (2 * h)
+    # Central differences: h^2 times third derivatives of order ten.
+    torch.testing.assert_close(got, expected, rtol=1e-13 if transform == "vmap" else 1e-5, atol=1e-6)
 
 
 def test_derivatives_of_the_result_are_right():

@@ -9,12 +9,18 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ude._typing import FlatField
 from ude.ad.algebra import Algebra
 from ude.ad.algebra.cache import directions, univariate
 from ude.ad.jet import Jet
 from ude.ad.operators.result import as_jet
+from ude.ad.recording import is_hooked, is_transformed
+
+FEW = 8
+"""Components up to which one reverse pass for each beats jets: 1.5 to 2 times as fast for fields written by hand, 0.8
+to 1.3 times for networks. On the graph they lose, since their own derivative costs more than that of jets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,9 @@ class Linearisable(Protocol):
 def linearise(f: FlatField, t: Tensor, y: Tensor, *, rate: bool = True) -> Linearisation:
     r"""Return a vector field, its Jacobian and its rate of change in time, from one pass.
 
-    The pass carries n + 1 directions: those of the state and that of time. A field that knows its Jacobian
-    (`Linearisable`) is asked for it instead.
+    The pass carries n + 1 directions: those of the state and that of time. Up to n = 8, and where no gradient of the
+    result is wanted, n reverse passes side by side take its place, which are faster then. A field that knows its
+    Jacobian (`Linearisable`) is asked for it instead.
 
     Args:
         f: Vector field that acts on every row by itself, called as `f(t, y)`.
@@ -97,6 +104,10 @@ def linearise(f: FlatField, t: Tensor, y: Tensor, *, rate: bool = True) -> Linea
     seeds = torch.eye(n + 1, n + 1, dtype=y.dtype, device=y.device)
     if torch.compiler.is_compiling():
         return _traced(f, t, y, seeds[: n + rate], rate=rate)
+    if n <= FEW and not (torch.is_grad_enabled() or is_transformed() or is_hooked()):
+        backwards = _reversed(f, t, y, seeds[:n, :n], rate=rate)
+        if backwards is not None:
+            return backwards
     algebra = directions(n + rate, 1, collapsed=False)
     state = Jet(algebra, y, seeds[: n + rate, :n].unsqueeze(1))
     time = Jet(algebra, t, seeds[:, n:].to(t.dtype)) if rate else t
@@ -153,6 +164,35 @@ def jacobian_product(f: FlatField, t: Tensor, y: Tensor) -> JacobianProduct:
         return torch.func.vjp(lambda y: f(t, y), y)[1](w)[0]
 
     return JacobianProduct(forward, transposed)
+
+
+def _reversed(f: FlatField, t: Tensor, y: Tensor, seeds: Tensor, *, rate: bool) -> Linearisation | None:
+    """Do the same, off the autograd graph, by n reverse passes side by side; None where they would miss something."""
+    with torch.enable_grad():
+        y, *times = (x.detach().requires_grad_() for x in ((y, t) if rate else (y,)))
+        with _Gaps() as gaps:
+            value = f(times[0] if rate else t, y)
+        if gaps.found or not isinstance(value, Tensor) or value.shape != y.shape or not value.requires_grad:
+            return None
+        cotangents = seeds.unsqueeze(1).expand(-1, len(y), -1).to(value.dtype)
+        rows = torch.autograd.grad(value, (y, *times), cotangents, is_grads_batched=True, allow_unused=True)
+    # What the value does not depend on has no gradient at all.
+    jacobian = torch.zeros_like(cotangents) if rows[0] is None else rows[0]
+    slope = None if not rate else torch.zeros_like(y) if rows[1] is None else rows[1].movedim(0, 1)
+    return Linearisation(value.detach(), jacobian.movedim(0, 1), slope)
+
+
+class _Gaps(TorchFunctionMode):
+    """Finds what leaves autograd's record without a word: `torch.no_grad`, and gradients without a graph."""
+
+    found = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch._C._set_grad_enabled or func is torch.autograd.grad:
+            self.found = self.found or not (kwargs or {}).get("create_graph", False)
+        return func(*args, **kwargs) if kwargs else func(*args)
 
 
 def _traced(f: FlatField, t: Tensor, y: Tensor, seeds: Tensor, *, rate: bool) -> Linearisation:

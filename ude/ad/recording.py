@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
+from torch._C import _autograd, _functorch  # pyright: ignore[reportAttributeAccessIssue]
 from torch.autograd import forward_ad
 
 
@@ -25,3 +25,8 @@ def is_compiled_for_autograd() -> bool:
 def is_recorded() -> bool:
     """Whether autograd or a function transform sees the operations that run now."""
     return torch.is_grad_enabled() or is_transformed()
+
+
+def is_hooked() -> bool:
+    """Whether what autograd keeps passes through hooks, as inside of a checkpoint, where no backward pass may begin."""
+    return _autograd._top_saved_tensors_default_hooks(True) is not None
