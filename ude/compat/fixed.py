@@ -11,7 +11,6 @@ from ude.compat.adaptive import already, at_event
 from ude.compat.call import Call, Event
 from ude.compat.errors import ArgumentError, OdeintError
 from ude.compat.grid import OnGrid, check_grid, even_grid, positions
-from ude.compat.march import March
 from ude.compat.names import FIXED
 from ude.compat.options import GridOptions, read_options
 from ude.problems import ODEProblem, Solution, Status
@@ -74,7 +73,6 @@ def _solve(
         save_at=save_at,
         dt=1.0,
         controller=FixedStep(),
-        engine=March(),
         dense=False,
         max_steps=steps + 1,
         events=events,

@@ -14,6 +14,7 @@ from ude.methods.method import Method
 from ude.solve.controllers import Controller
 from ude.solve.events import Handler, Happening
 from ude.solve.flatten import Layout
+from ude.solve.march import march
 from ude.solve.saving import AtTimes
 from ude.solve.start import start
 from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt
@@ -142,6 +143,8 @@ class Eager:
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts; looks after each whether any sample is still running."""
+        if (marched := march(task, point, attempts)) is not None:
+            return marched
         records: list[Attempt] = []
         happenings: list[Happening] = []
         for _ in range(attempts):
