@@ -1,5 +1,6 @@
 """Steps of every explicit method: order, error estimate, evaluations, stiffness, derivatives, compilation."""
 
+import functools
 import math
 
 import pytest
@@ -42,6 +43,7 @@ def root_mean_square(values):
     return math.sqrt(sum(value**2 for value in values) / len(values))
 
 
+@functools.cache  # order and error estimate are read from the same runs
 def relative_errors(method, n, end=10.0):
     """Relative errors of y' = y cos t, y = exp(sin t), after each of n constant steps, and the error estimates."""
     y, dt = numbers(1.0)[:, None], numbers(end / n)

@@ -182,7 +182,7 @@ def test_a_smooth_problem_takes_the_steps_that_the_last_term_asks_for():
         return torch.stack([1.3 * prey - 0.9 * prey * predator, 0.8 * prey * predator - 1.8 * predator], -1)
 
     problem = ude.ODEProblem(lotka_volterra, numbers(0.44, 4.6), (0.0, 10.0))
-    for order, steps in ((4, 919), (6, 196), (8, 94), (12, 45)):  # accepted with the last term as the only estimate
+    for order, steps in ((6, 196), (8, 94), (12, 45)):  # accepted with the last term as the only estimate
         solution = ude.solve(problem, Taylor(order), rtol=1e-8, atol=1e-8)
         assert solution.steps.accepted.sum() == pytest.approx(steps, rel=0.1)
 
