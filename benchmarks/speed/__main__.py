@@ -24,6 +24,7 @@ from benchmarks.speed.measure import table
 NAMES = (
     "startup",
     "lotka_volterra",
+    "spiral",
     "van_der_pol",
     "dense_saves",
     "robertson",
@@ -35,7 +36,7 @@ NAMES = (
     "operators",
     "ode_series",
 )
-PACKAGES = ("torch", "torchdiffeq", "diffrax", "folx", "jax", "pysindy", "scipy")
+PACKAGES = ("torch", "torchdiffeq", "torchode", "diffrax", "folx", "jax", "pysindy", "scipy")
 
 
 def header() -> str:

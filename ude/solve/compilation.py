@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import torch
+from torch import nn
 
 from ude.solve.lowering import lower
 
@@ -42,6 +43,8 @@ def compiled_for(
     make: Callable[[], F],
     backend: Backend = lower,
     takes: str = "ten seconds or more",
+    *,
+    thorough: bool = False,
 ) -> F:
     """Return a compiled function for a vector field and a configuration, making it when it is first asked for.
 
@@ -54,6 +57,7 @@ def compiled_for(
         make: Returns the function to compile; it must be defined by `def`.
         backend: Turns graphs into machine code.
         takes: How long that takes, for the log.
+        thorough: Check everything that the function depends on before every call.
     """
     owner, extra = owner_of(vector_field)
     entry = _compiled.get(id(owner))
@@ -63,7 +67,9 @@ def compiled_for(
         _compiled[key] = entry
     functions = entry[1]
     if (extra, configuration) not in functions:
-        functions[extra, configuration] = _compile(make(), _name(vector_field), backend, takes)
+        functions[extra, configuration] = _compile(
+            make(), _name(vector_field), backend, takes, thorough=thorough or not isinstance(vector_field, nn.Module)
+        )
     return functions[extra, configuration]  # pyright: ignore[reportReturnType]
 
 
@@ -90,13 +96,15 @@ def owner_of(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
     return vector_field, None
 
 
-def _compile(function: Callable[..., Any], name: str, backend: Backend, takes: str) -> Callable[..., Any]:
+def _compile(
+    function: Callable[..., Any], name: str, backend: Backend, takes: str, *, thorough: bool
+) -> Callable[..., Any]:
     """Return a compiled function that tells what it does and explains why it cannot."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
     from torch._dynamo.utils import counters
 
     logger.info("Compiling the steps for %s. This may take some %s, once.", name, takes)
-    compiled = _compile_alone(function, name, backend)
+    compiled = _compile_alone(function, name, backend, thorough=thorough)
 
     def call(*args: Any) -> Any:
         nonlocal compiled
@@ -107,7 +115,7 @@ def _compile(function: Callable[..., Any], name: str, backend: Backend, takes: s
                 result = compiled(*args)
             except FailOnRecompileLimitHit:
                 # Many shapes, or many closures of one code: start another shelf rather than give up.
-                compiled = _compile_alone(function, name, backend)
+                compiled = _compile_alone(function, name, backend, thorough=thorough)
                 result = compiled(*args)
         except TorchDynamoException as error:
             raise NotCompilable(
@@ -123,10 +131,10 @@ def _compile(function: Callable[..., Any], name: str, backend: Backend, takes: s
 
 def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Return a compiled function that belongs to no vector field; it must be defined by `def`."""
-    return _compile(function, name.replace(" ", "_"), lower, "seconds")
+    return _compile(function, name.replace(" ", "_"), lower, "seconds", thorough=True)
 
 
-def _compile_alone(function: Callable[..., Any], name: str, backend: Backend) -> Callable[..., Any]:
+def _compile_alone(function: Callable[..., Any], name: str, backend: Backend, *, thorough: bool) -> Callable[..., Any]:
     # The compiler keeps its results with the code object: with one of its own, no function crowds out another's.
     assert isinstance(function, types.FunctionType)
     own = types.FunctionType(
@@ -136,21 +144,28 @@ def _compile_alone(function: Callable[..., Any], name: str, backend: Backend) ->
         function.__defaults__,
         function.__closure__,
     )
-    return torch.compile(own, backend=backend, fullgraph=True, dynamic=False, options=_options())
+    return torch.compile(own, backend=backend, fullgraph=True, dynamic=False, options=_options(thorough))
 
 
-def _options() -> dict[str, Any] | None:
+def _options(thorough: bool) -> dict[str, Any] | None:
     """Check fewer assumptions before every call, where this version of PyTorch can be told so."""
-    return {"guard_filter_fn": _keep_guards} if hasattr(torch.compiler, "skip_all_guards_unsafe") else None
+    if not hasattr(torch.compiler, "skip_all_guards_unsafe"):
+        return None
+    return {"guard_filter_fn": _keep_most_guards if thorough else _keep_guards}
 
 
 def _keep_guards(guards: Sequence[Any]) -> list[bool]:
     """Drop assumptions whose check would take longer than a step.
 
     They are that a method, a controller and our own modules are what they were, which nobody can break, and that no
-    hook was added to a part of the vector field and no method of it replaced since it was compiled.
+    hook was added to a part of a module and no attribute of it replaced that was its class's when it was compiled.
     """
     return [not FIXED.match(guard.name) and guard.guard_type not in RARELY_BROKEN for guard in guards]
+
+
+def _keep_most_guards(guards: Sequence[Any]) -> list[bool]:
+    """Drop the assumptions that nobody can break."""
+    return [not FIXED.match(guard.name) for guard in guards]
 
 
 def _name(vector_field: Callable[..., Any]) -> str:

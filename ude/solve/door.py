@@ -239,12 +239,27 @@ def _check_kinds(problem: object, method: object, adjoint: object, events: objec
             f"`problem` must be an `ODEProblem` or `EnsembleProblem`, got {type(problem).__name__}. A "
             "`SteadyStateProblem` is for `solve_steady_state`."
         )
-    if method is not None and (isinstance(method, type) or not isinstance(method, Method | Backend)):
+    if method is not None and (isinstance(method, type) or not _is(method, "method")):
         raise ValueError(f"`method` must be a method object such as `Tsit5()` or None, got {method!r}.")
-    if isinstance(adjoint, type) or not isinstance(adjoint, Adjoint | ContinuousAdjoint):
+    if isinstance(adjoint, type) or not _is(adjoint, "adjoint"):
         raise ValueError(f"`adjoint` must be an object such as `Direct()` or `Gauss()`, got {adjoint!r}.")
     if not isinstance(events, Sequence):
         raise ValueError(f"`events` must be a list of events, got {type(events).__name__}. Put it into a list.")
+
+
+_KINDS: dict[str, Any] = {"method": Method | Backend, "adjoint": Adjoint | ContinuousAdjoint}
+_known: set[tuple[str, type]] = set()
+"""Classes found to be of a kind: looking at all that a protocol asks for takes a while."""
+
+
+def _is(value: object, kind: str) -> bool:
+    """Whether an object is a method or an adjoint."""
+    if (kind, type(value)) in _known:
+        return True
+    found = isinstance(value, _KINDS[kind])
+    if found:
+        _known.add((kind, type(value)))
+    return found
 
 
 def _handler(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +21,23 @@ LARGE = 2**17
 """Most numbers that the vector field may read, and most sums that the way back may keep."""
 
 
-class Input(NamedTuple):
-    """An input of the program: how the code sees it, and the numbers of all samples.
+@dataclass(slots=True, eq=False)
+class Code:
+    """What was made of a program for a number of samples at once.
 
     Args:
-        slot: Name, shape and type.
-        whole: All samples one below the other, or what they share.
+        signature: What it reads and returns.
+        fixed: Which inputs stay the same from attempt to attempt.
+        turned: Inputs whose last axis is that of the samples.
+        forward: The library that makes attempts; None until it is asked for.
+        backward: Those that carry cotangents back, by the inputs that carry a gradient.
     """
 
-    slot: Slot
-    whole: Tensor
+    signature: Signature
+    fixed: tuple[int, ...]
+    turned: frozenset[int]
+    forward: Any = None
+    backward: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +47,36 @@ class Bound:
     Args:
         task: The solve.
         program: Start and attempt of one sample.
+        code: What was made of it.
         samples: Its inputs for one sample.
-        inputs: Its inputs for all of them.
-        signature: What the code reads and returns.
+        wholes: Its inputs for all samples, one below the other where they do not share them.
+        wanted: Which of those that stay the same carry a gradient.
     """
 
     task: Task
     program: Program
+    code: Code
     samples: tuple[Tensor, ...]
-    inputs: tuple[Input, ...]
-    signature: Signature
+    wholes: tuple[Tensor, ...]
+    wanted: tuple[int, ...]
 
     @property
-    def fixed(self) -> list[Input]:
-        """Inputs that stay the same from attempt to attempt."""
-        return [one for one in self.inputs if one.slot not in self.signature.state]
+    def slots(self) -> list[Slot]:
+        """How the code sees the inputs that carry a gradient."""
+        return [self.code.signature.inputs[i] for i in self.wanted]
 
     @property
-    def wanted(self) -> list[Input]:
-        """Inputs among them that carry a gradient."""
-        return [one for one in self.fixed if one.whole.requires_grad]
+    def fixed(self) -> list[Tensor]:
+        """Inputs that stay the same, as they lie in memory."""
+        wholes, turned = self.wholes, self.code.turned
+        return [(wholes[i].T if i in turned else wholes[i]).detach().contiguous() for i in self.code.fixed]
 
 
 def rows_for_samples(task: Task, batch: int) -> bool:
     """Whether some of the user's parameters have as many rows as there are samples."""
-    return batch > 1 and task.layout.batched and any(_has_rows(x, batch) for x in pytree.tree_leaves(task.p))
+    if task.p is None or batch == 1 or not task.layout.batched:
+        return False
+    return any(_has_rows(x, batch) for x in pytree.tree_leaves(task.p))
 
 
 def _has_rows(x: Any, batch: int) -> bool:
@@ -82,54 +94,75 @@ def bind(task: Task, point: Point, *, by_rows: bool) -> Bound:
     Raises:
         Unsupported: If the task is not for generated code.
     """
-    method, batch = task.method, len(point.t)
-    assert isinstance(method, ExplicitRungeKutta)
+    batch, p, limits = len(point.t), pytree.tree_leaves(task.p), task.limits
     single = _one_sample(task, point, by_rows=by_rows)
     program, samples = look_up(task, single)
-    names = _names(task, point)
-    singles, wholes = _leaves(single), _leaves(Arguments(task.p, task.limits, point, task.first))
+    leaves = (
+        *p,
+        *limits,
+        point.t,
+        point.dt,
+        point.y,
+        *point.carry,
+        *point.memory,
+        point.status,
+        point.stop,
+        task.first,
+    )
+    wholes: tuple[Any, ...] = tuple(
+        x if i is None else leaves[i] for i, x in zip(program.sources, samples, strict=True)
+    )
+    key = (lanes(batch, point.y.dtype), by_rows, limits.rtol.ndim, limits.atol.ndim)
+    code = program.codes.get(key)
+    if code is None:
+        own = [x is not y for x, y in zip(pytree.tree_leaves(single.p), p, strict=True)]
+        code = program.codes[key] = _code(task, point, program, samples, own)
+    wanted = tuple(i for i in code.fixed if wholes[i].requires_grad)
+    bound = Bound(task, program, code, samples, wholes, wanted)
+    _check_size(bound)
+    if batch > 1 and not program.separate:
+        named = [(slot.name, x, slot.shared) for slot, x in zip(code.signature.inputs, wholes, strict=True)]
+        check_separate(task, program, named, point)
+        program.separate = True
+    return bound
+
+
+def _code(task: Task, point: Point, program: Program, samples: tuple[Tensor, ...], own: list[bool]) -> Code:
+    """Return what is known of code before it is written; `own` names the parameters that samples have of their own."""
+    method, limits = task.method, task.limits
+    assert isinstance(method, ExplicitRungeKutta)
+    of_point = leaf_names(len(point.carry), len(point.memory))
+    names = [*(f"p{i}" for i in range(len(own))), *Limits._fields, *of_point, "first_step"]
+    shared = {f"p{i}": not one for i, one in enumerate(own)} | {"shortest": True, "longest": True}
+    shared |= {"rtol": limits.rtol.ndim == 0, "atol": limits.atol.ndim == 0}
     inputs = []
     for i, (source, x) in enumerate(zip(program.sources, samples, strict=True)):
         if x.dtype not in KINDS or x.device.type != "cpu":
             raise Unsupported(f"an input of type {x.dtype} on {x.device}")
-        if source is None:
-            inputs.append(Input(Slot(f"fixed{i}", tuple(x.shape), x.dtype, True), x))
-            continue
-        name, whole = names[source], wholes[source]
-        # A parameter with a row for every sample differs from that of one sample; at a batch of one all are alike.
-        shared = singles[source] is whole if name.startswith("p") else name in SHARED and whole.ndim == 0
-        inputs.append(
-            Input(Slot(name, tuple(x.shape), x.dtype, shared), whole.T if name in ("stops", "before") else whole)
-        )
-    known = {one.slot.name: one.slot for one in inputs}
-    leaves = pytree.tree_leaves(single.point)
-    of_point = leaf_names(len(point.carry), len(point.memory))
-    state = tuple(
-        known.get(name) or Slot(name, tuple(x.shape), x.dtype, False) for name, x in zip(of_point, leaves, strict=True)
-    )
+        name = f"fixed{i}" if source is None else names[source]
+        inputs.append(Slot(name, tuple(x.shape), x.dtype, source is None or shared.get(name, False)))
+    known = {slot.name: slot for slot in inputs}
+    single = pytree.tree_leaves(_typical(task, point).point)
+    state = [known.get(n, Slot(n, tuple(x.shape), x.dtype, False)) for n, x in zip(of_point, single, strict=True)]
     signature = Signature(
-        inputs=tuple(one.slot for one in inputs),
-        state=state,
+        inputs=tuple(inputs),
+        state=tuple(state),
         carries=len(point.carry),
         memories=len(point.memory),
         stages=len(method.tableau.b),
         dtype=point.y.dtype,
         dimension=point.y.shape[-1],
-        lanes=lanes(batch, point.y.dtype),
+        lanes=lanes(len(point.t), point.y.dtype),
     )
-    bound = Bound(task, program, samples, tuple(inputs), signature)
-    _check_size(bound)
-    if batch > 1 and not program.separate:
-        check_separate(task, program, [(one.slot.name, one.whole, one.slot.shared) for one in inputs], point)
-        program.separate = True
-    return bound
+    fixed = tuple(i for i, slot in enumerate(inputs) if slot.name not in of_point)
+    return Code(signature, fixed, frozenset(i for i in fixed if inputs[i].name in ("stops", "before")))
 
 
 def _check_size(bound: Bound) -> None:
     """Raise where the library's products of large matrices are faster than code for one sample after the other."""
-    read = sum(one.slot.size for one in bound.fixed)
-    summed = sum(one.slot.size for one in bound.wanted) if torch.is_grad_enabled() else 0
-    if read > LARGE or summed * bound.signature.lanes > LARGE:
+    read = sum(bound.samples[i].numel() for i in bound.code.fixed)
+    summed = sum(bound.samples[i].numel() for i in bound.wanted) if torch.is_grad_enabled() else 0
+    if read > LARGE or summed * bound.code.signature.lanes > LARGE:
         raise Unsupported(f"a vector field with {read} numbers, {summed} of which carry a gradient")
 
 
@@ -137,20 +170,6 @@ def lanes(batch: int, dtype: torch.dtype) -> int:
     """Return how many samples are worked on at once: what a processor holds in one or two registers."""
     most = 16 if dtype == torch.float32 else 8
     return min(most, 1 << (batch - 1).bit_length())
-
-
-SHARED = ("shortest", "longest", "rtol", "atol")
-"""Limits that all samples may share."""
-
-
-def _leaves(arguments: Arguments) -> list[Any]:
-    return pytree.tree_leaves(arguments)
-
-
-def _names(task: Task, point: Point) -> list[str]:
-    """Return the names of the leaves of `Arguments`."""
-    p = [f"p{i}" for i in range(len(pytree.tree_leaves(task.p)))]
-    return [*p, *Limits._fields, *leaf_names(len(point.carry), len(point.memory)), "first_step"]
 
 
 def _one_sample(task: Task, point: Point, *, by_rows: bool) -> Arguments:
@@ -195,7 +214,7 @@ def _typical(task: Task, point: Point) -> Arguments:
             dt=0.1 * ones,
             y=0.5 * torch.ones(1, point.y.shape[-1], dtype=point.y.dtype),
             carry=tuple(0.5 * torch.ones(1, point.y.shape[-1], dtype=point.y.dtype) for _ in point.carry),
-            memory=task.controller.init(ones),
+            memory=tuple(x.clone() for x in task.controller.init(ones)),
             status=torch.full((1,), RUNNING),
             stop=torch.zeros(1, dtype=torch.int64),
         ),

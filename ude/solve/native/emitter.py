@@ -104,7 +104,7 @@ class Emitter:
             if number is None:
                 number = args[0] if target == aten.scalar_tensor.default else args[-1 if len(args) > 1 else 0]
             return constant(number, result.dtype, result.shape)
-        rule = RULES.get(target)
+        rule = RULES.get(target) or RULES.get(str(target))
         if rule is not None:
             return rule(self, node, result, args, kwargs)
         return self._elementwise(node, target, result, args, kwargs)
@@ -230,8 +230,6 @@ class Emitter:
         try:
             return value.seen_as(target(value.view, *rest, **kwargs))
         except (RuntimeError, Unsupported):
-            if target == aten.as_strided.default:
-                raise Unsupported("as_strided") from None
             value = self.stored(value)
             return value.seen_as(target(value.view, *rest, **kwargs))
 

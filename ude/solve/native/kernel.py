@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from ude import ad
 from ude.solve.engines import Task
-from ude.solve.native.bound import Bound, Input
+from ude.solve.native.bound import Bound
 from ude.solve.native.libraries import backward_library, forward_library
 from ude.solve.saving import AtTimes
 from ude.solve.step import NOT_BEGUN, Point
@@ -68,11 +67,11 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         keep_states: Write down states and stages of every attempt.
     """
     library = forward_library(bound)
-    differentiate = task.differentiate and (point.y.requires_grad or bool(bound.wanted))
+    differentiate = task.differentiate and (point.y.requires_grad or len(bound.wanted) > 0)
     differentiate = differentiate or (task.differentiate and any(x.requires_grad for x in point.carry))
     save = task.save if not keep_states else None
     outputs = _outputs(save, point)
-    state = Point(*pytree.tree_map(lambda x: x.detach().clone(memory_format=torch.contiguous_format), tuple(point)))
+    state = _copied(point)
     chunks: list[Chunk] = []
     while attempts > 0 and (not chunks or bool((state.status < 0).any())):
         rows = min(attempts, bound.program.rows if not chunks else 2 * len(chunks[-1].numbers))
@@ -91,7 +90,7 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
     t, dt, t1, error, stiffness = numbers.unbind(1)
     values = outputs.values
     if differentiate:
-        given = [point.y, *point.carry, *(one.whole for one in bound.wanted)]
+        given = [point.y, *point.carry, *(bound.wholes[i] for i in bound.wanted)]
         results = [values, state.y, *state.carry, error, stiffness, states]
         way_back = lambda cotangents: _pull_back(bound, chunks, outputs, cotangents)  # noqa: E731
         values, y, *carry, error, stiffness, states = ad.attach_all(results, given, way_back)
@@ -108,6 +107,20 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         saved=None if save is None else _saved(outputs._replace(values=values)),
     )
     return state, trace
+
+
+def _copied(point: Point) -> Point:
+    def copy(x: Tensor) -> Tensor:
+        return x.detach().clone(memory_format=torch.contiguous_format)
+
+    t, dt, y, carry, memory, status, stop, _ = point
+    return Point(
+        copy(t), copy(dt), copy(y), tuple(map(copy, carry)), tuple(map(copy, memory)), copy(status), copy(stop)
+    )
+
+
+def _memory(state: Point) -> list[Tensor]:
+    return [state.t, state.dt, state.y, *state.carry, *state.memory, state.status, state.stop]
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -146,7 +159,7 @@ def _call_forward(
     first: bool,
 ) -> Chunk:
     """Make up to `rows` attempts; `state` and `outputs` are overwritten."""
-    signature = bound.signature
+    signature = bound.code.signature
     batch, y = len(state.t), state.y
     made = torch.zeros(-(-batch // signature.lanes), dtype=torch.int64)
     chunk = Chunk(
@@ -159,7 +172,6 @@ def _call_forward(
         made=made,
     )
     size, times = _sizes(batch, rows, outputs, first=first)
-    memory = _memory(bound, state)
     pointers = [
         *times,
         outputs.following,
@@ -171,25 +183,17 @@ def _call_forward(
         chunk.states,
         chunk.history,
         made,
-        *memory,
-        *(_contiguous(one) for one in bound.fixed),
+        *_memory(state),
+        *bound.fixed,
     ]
     most = _call(library.forward, size, pointers)
-    level = [batch, *size[1:3], most]
-    _call(library.level, [0, *level[0:1], batch, most], [chunk.numbers, chunk.flags, made, state.t])
+    if len(made) > 1:
+        _call(library.level, [0, batch, batch, most], [chunk.numbers, chunk.flags, made, state.t])
     return chunk._replace(**{name: getattr(chunk, name)[:most] for name in ("numbers", "flags", "states", "history")})
-
-
-def _memory(bound: Bound, state: Point) -> list[Tensor]:
-    return pytree.tree_leaves(state)
 
 
 def _origin(outputs: Outputs, state: Point) -> Tensor:
     return state.t if outputs.save is None else outputs.save.t0
-
-
-def _contiguous(one: Input) -> Tensor:
-    return one.whole.detach().contiguous()
 
 
 def _sizes(batch: int, rows: int, outputs: Outputs, *, first: bool) -> tuple[list[int], list[Tensor]]:
@@ -213,7 +217,11 @@ def _pull_back(
     bound: Bound, chunks: Sequence[Chunk], outputs: Outputs, cotangents: Sequence[Tensor | None]
 ) -> list[Tensor]:
     """Return the cotangents of state and carry at the start, and of the inputs that carry a gradient."""
-    library, signature, wanted = backward_library(bound), bound.signature, bound.wanted
+    library, signature = backward_library(bound), bound.code.signature
+    wanted, fixed = (
+        [(slot.shared, bound.wholes[i]) for slot, i in zip(bound.slots, bound.wanted, strict=True)],
+        bound.fixed,
+    )
     batch, carries = len(chunks[0].start), signature.carries
     values, y, *rest = cotangents
     carry, (error, stiffness, states) = rest[:carries], rest[carries:]
@@ -225,7 +233,7 @@ def _pull_back(
         return x.clone(memory_format=torch.contiguous_format)
 
     ends = [fresh(y), *(fresh(x) for x in carry)]
-    sums = [torch.zeros(one.whole.shape, dtype=one.whole.dtype) for one in wanted]
+    sums = [torch.zeros(x.shape, dtype=x.dtype) for _, x in wanted]
     totals = [torch.zeros_like(x) for x in sums]
     following = outputs.following.clone()
     values = None if values is None else values.contiguous()
@@ -250,14 +258,14 @@ def _pull_back(
             chunk.begun if bool(chunk.begun.any()) else None,
             *ends,
             *sums,
-            *(_contiguous(one) for one in bound.fixed),
+            *fixed,
         ]
-        for one, x in zip(wanted, sums, strict=True):
-            if not one.slot.shared:
+        for (shared, _), x in zip(wanted, sums, strict=True):
+            if not shared:
                 x.zero_()
         _call(library.backward, size, pointers)
-        for one, x, total in zip(wanted, sums, totals, strict=True):
-            if not one.slot.shared:
+        for (shared, _), x, total in zip(wanted, sums, totals, strict=True):
+            if not shared:
                 total += x
-    grads = [x if one.slot.shared else total for one, x, total in zip(wanted, sums, totals, strict=True)]
+    grads = [x if shared else total for (shared, _), x, total in zip(wanted, sums, totals, strict=True)]
     return [*ends, *grads]

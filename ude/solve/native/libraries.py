@@ -21,39 +21,29 @@ from ude.solve.native.program import (
 
 def forward_library(bound: Bound) -> Any:
     """Return the library that makes attempts."""
-    program, key = bound.program, ("forward", bound.signature)
-    if key not in program.made:
-        if "attempt" not in program.made:
-            program.made["start"] = trace_start(program, bound.samples)
-            program.made["attempt"] = trace_attempt(program, bound.samples)
-        graphs = program.made["start"], program.made["attempt"]
-        program.made[key] = load(forward_source(bound.signature, *graphs, _polynomial(bound)))
-    return program.made[key]
+    program, code = bound.program, bound.code
+    if code.forward is None:
+        start, attempt = (trace(program, bound.samples) for trace in (trace_start, trace_attempt))
+        code.forward = load(forward_source(code.signature, start, attempt, _polynomial(bound)))
+    return code.forward
 
 
 def backward_library(bound: Bound) -> Any:
     """Return the library that carries cotangents back."""
-    slots = tuple(one.slot for one in bound.wanted)
-    program, key = bound.program, ("backward", bound.signature, slots)
-    if key not in program.made:
-        names = [one.slot.name for one in bound.inputs]
-        carries = [f"carry{i}" for i in range(bound.signature.carries)]
-        wanted = [names.index(slot.name) for slot in slots]
-        start = None
-        if carries:
-            start = trace_pullback(program, bound.samples, [names.index("y"), *wanted], lambda x: x.start.carry)
-        moving = [names.index(name) for name in ("y", *carries)]
-        step = trace_pullback(program, bound.samples, [*moving, *wanted], Differentiable.of)
-        program.made[key] = load(backward_source(bound.signature, start, step, slots, _polynomial(bound)))
-    return program.made[key]
+    program, code, samples = bound.program, bound.code, bound.samples
+    if bound.wanted not in code.backward:
+        names, start = [slot.name for slot in code.signature.inputs], None
+        y, *carry = (names.index(name) for name in code.signature.moving)
+        if carry:
+            start = trace_pullback(program, samples, [y, *bound.wanted], lambda results: results.start.carry)
+        step = trace_pullback(program, samples, [y, *carry, *bound.wanted], Differentiable.of)
+        source = backward_source(code.signature, start, step, bound.slots, _polynomial(bound))
+        code.backward[bound.wanted] = load(source)
+    return code.backward[bound.wanted]
 
 
 def _polynomial(bound: Bound) -> Polynomial | None:
     """Return the graphs of the continuous extension, None for a method whose extension takes further stages."""
-    method, kernels, signature = bound.task.method, bound.program.made, bound.signature
+    method, signature = bound.task.method, bound.code.signature
     assert isinstance(method, ExplicitRungeKutta)
-    if method.dense_evaluations:
-        return None
-    if "polynomial" not in kernels:
-        kernels["polynomial"] = trace_polynomial(method, signature.dimension, signature.dtype)
-    return kernels["polynomial"]
+    return None if method.dense_evaluations else trace_polynomial(method, signature.dimension, signature.dtype)

@@ -45,11 +45,9 @@ ARITHMETIC: dict[Any, Expression] = {
     aten.copysign.Tensor: _call("copysign"),
     aten.pow.Tensor_Tensor: _call("power"),
     aten.atan2.default: _call("arctan2"),
-    aten.fma.default if hasattr(aten, "fma") else None: lambda a, b, c: f"({a} * {b} + {c})",
     **{getattr(aten, name).default: _call(f"{name}_") for name in FUNCTIONS},
 }
 """Operands have the type of the result."""
-ARITHMETIC.pop(None, None)
 
 COMPARISONS: dict[Any, Expression] = {
     getattr(getattr(aten, name), overload): _call(name)
@@ -93,7 +91,6 @@ VIEWS = frozenset(
         aten.detach.default,
         aten.diagonal.default,
         aten.unfold.default,
-        aten.as_strided.default,
         aten.view_as.default,
         aten.narrow.default,
     }
@@ -133,6 +130,8 @@ FILLED: dict[Any, float | None] = {
     aten.empty.memory_format: 0.0,
     aten.empty_like.default: 0.0,
     aten.new_empty.default: 0.0,
+    aten.empty_strided.default: 0.0,
+    aten.new_empty_strided.default: 0.0,
     aten.scalar_tensor.default: None,
     aten.full.default: None,
     aten.full_like.default: None,

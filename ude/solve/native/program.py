@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class Program:
         sources: What the inputs are, those that `Arguments` holds by their place among its leaves, others by None.
         rows: Attempts that the last solve made, and some.
         separate: The samples of a batch were found not to depend on each other.
-        made: What was made of it.
+        codes: What was made of it, for several numbers of samples at once.
     """
 
     graph: GraphModule
@@ -77,7 +78,7 @@ class Program:
     sources: tuple[int | None, ...] = ()
     rows: int = 64
     separate: bool = False
-    made: dict[Any, Any] = field(default_factory=dict)
+    codes: dict[Any, Any] = field(default_factory=dict)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Leave the current inputs where `look_up` finds them; nothing is computed here."""
@@ -125,7 +126,9 @@ def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ..
         Unsupported: If the vector field cannot be traced, or a result is no tensor that depends on the inputs.
     """
     configuration = ("native", task.layout, task.method, task.controller, arguments.first is None)
-    look = compiled_for(task.vector_field, configuration, lambda: _make(*configuration[1:4]), _program, "seconds")
+    look = compiled_for(
+        task.vector_field, configuration, lambda: _make(*configuration[1:4]), _program, "seconds", thorough=True
+    )
     try:
         with torch.enable_grad():
             result = look(task.vector_field, *arguments)
@@ -243,6 +246,7 @@ class Polynomial(NamedTuple):
     state_back: GraphModule
 
 
+@functools.cache
 def trace_polynomial(method: ExplicitRungeKutta, dimension: int, dtype: torch.dtype) -> Polynomial:
     r"""Return the graphs of $y_0 + \Delta t \sum_j \theta^j \sum_i b_{ij} k_i$.
 

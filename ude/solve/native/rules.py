@@ -85,6 +85,10 @@ def _addcmul(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: An
     return emitter.pointwise(node, result, args[:3], result.dtype, lambda a, b, c: f"({a} + {scale}({b} * {c}))")
 
 
+def _fma(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    return emitter.pointwise(node, result, args, result.dtype, lambda a, b, c: f"({a} * {b} + {c})")
+
+
 def _addcdiv(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
     scale = f"{literal(kwargs.get('value', 1), result.dtype)} * "
     return emitter.pointwise(node, result, args[:3], result.dtype, lambda a, b, c: f"({a} + {scale}({b} / {c}))")
@@ -118,6 +122,30 @@ def _slice_scatter(emitter: Emitter, node: Node, result: Tensor, args: Any, kwar
     axis, start, step = int(axis or 0) % base.view.ndim, int(start or 0), int(step or 1)
     start += base.shape[axis] if start < 0 else 0
     return _pasted(emitter, result, [(base, axis, 0, 1), (source, axis, start, step)])
+
+
+def _as_strided(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    value = _in_order(emitter, node, args[0])
+    return value.seen_as(value.view.as_strided(*args[1:], **kwargs))
+
+
+def _as_strided_scatter(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    base = _in_order(emitter, node, args[0])
+    source, size, stride, offset = emitter.symbolic(args[1]), args[2], args[3], args[4] if len(args) > 4 else 0
+    assert isinstance(base.buffer, Block)
+    target = base.buffer.template
+    emitter.loop(
+        size, lambda index: f"{target.format(flat_index(index, stride, size, offset or 0))} = {source.at(index)};"
+    )
+    return base
+
+
+def _in_order(emitter: Emitter, node: Node, value: Value) -> Value:
+    """Return a copy whose elements lie in memory as those of the tensor that the graph was traced with."""
+    traced = node.args[0].meta["val"]  # pyright: ignore
+    if not traced.is_contiguous() or traced.storage_offset():
+        raise Unsupported("strides of a tensor that is not contiguous")
+    return emitter.stored(value)
 
 
 def _pad(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
@@ -250,10 +278,13 @@ RULES: dict[Any, Rule] = {
     torch.ops.prims.convert_element_type.default: _cast,
     aten.addcmul.default: _addcmul,
     aten.addcdiv.default: _addcdiv,
+    "prims.fma.default": _fma,  # made when inductor is loaded
     aten.copy.default: _fill_copy,
     aten.cat.default: _cat,
     aten.select_scatter.default: _select_scatter,
     aten.slice_scatter.default: _slice_scatter,
+    aten.as_strided.default: _as_strided,
+    aten.as_strided_scatter.default: _as_strided_scatter,
     aten.constant_pad_nd.default: _pad,
     aten.gather.default: _gather,
     aten.mm.default: product,

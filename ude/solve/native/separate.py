@@ -22,7 +22,7 @@ def check_separate(task: Task, program: Program, inputs: Sequence[tuple[str, Ten
     Args:
         task: The solve.
         program: An attempt on one sample.
-        inputs: Its inputs: a name, the numbers of all samples one below the other, and whether all share them.
+        inputs: Its inputs: a name, the numbers of all samples, and whether all share them.
         point: Start of all samples.
 
     Raises:
@@ -54,7 +54,7 @@ def _moved_apart(y: Tensor) -> Tensor:
 
 
 def _of(name: str, whole: Tensor, one: slice) -> Tensor:
-    return whole[one].T if name in ("stops", "before") else whole[one]
+    return whole[:, one] if name in ("stops", "before") else whole[one]
 
 
 def _compare(alone: Tensor, together: Tensor, y: Tensor) -> None:
