@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ude.solve.native.operations import (
     ARITHMETIC,
@@ -22,7 +24,7 @@ from ude.solve.native.operations import (
     RENAMED,
     VIEWS,
 )
-from ude.solve.native.rules import RULES
+from ude.solve.native.rules import RULES, WITH_CONSTANTS
 from ude.solve.native.values import (
     KINDS,
     SMALL,
@@ -38,6 +40,10 @@ from ude.solve.native.values import (
 )
 
 aten = torch.ops.aten
+
+
+LARGEST_CONSTANT = 4096
+"""Most numbers in a tensor that is written into the code."""
 
 
 class Emitter:
@@ -65,9 +71,9 @@ class Emitter:
             if node.op == "placeholder":
                 values[node] = next(feed)
             elif node.op == "get_attr":
-                values[node] = self._attribute(getattr(graph, str(node.target)))
+                values[node] = getattr(graph, str(node.target))
             elif node.op == "output":
-                return [self._looked_up(values, x) for x in node.args[0]]
+                return [self.held(self._looked_up(values, x)) for x in node.args[0]]
             else:
                 values[node] = self._call(node, values)
         raise AssertionError("a graph has an output")
@@ -76,16 +82,29 @@ class Emitter:
     def _looked_up(values: dict[Node, Any], x: Any) -> Any:
         return map_arg(x, lambda node: values[node])
 
-    def _attribute(self, tensor: Any) -> Value:
-        """Return a constant of the graph: a few numbers."""
-        if not isinstance(tensor, Tensor) or tensor.numel() > SMALL or tensor.dtype not in KINDS:
-            raise Unsupported("a large constant tensor made inside of the vector field")
-        cells = tuple(literal(x, tensor.dtype) for x in tensor.flatten().tolist())
-        return Value(Cells(cells), torch.empty(tensor.shape, device="meta"), tensor.dtype)
+    def held(self, x: Any) -> Any:
+        """Return a constant of the graph as a value of the code; anything else as it is."""
+        if not isinstance(x, Tensor):
+            return x
+        if x.numel() > LARGEST_CONSTANT or x.dtype not in KINDS:
+            raise Unsupported(f"a constant of {x.numel()} numbers of type {x.dtype} made inside of the vector field")
+        cells = tuple(literal(number, x.dtype) for number in x.flatten().tolist())
+        view = torch.empty(x.shape, device="meta")
+        if len(cells) <= SMALL:
+            return Value(Cells(cells), view, x.dtype)
+        name = self.name()
+        self.lines.append(f"const {KINDS[x.dtype]} {name}[{len(cells)}] = {{{', '.join(cells)}}};")
+        return Value(Block(name + "[{}]"), view, x.dtype)
 
     def _call(self, node: Node, values: dict[Node, Any]) -> Any:
         target = node.target
         args, kwargs = self._looked_up(values, node.args), self._looked_up(values, node.kwargs)
+        if isinstance(target, OpOverload) and not any(isinstance(x, Value) for x in tree_leaves((args, kwargs))):
+            if torch.Tag.nondeterministic_seeded in target.tags:
+                raise Unsupported(f"random numbers, {target}")
+            return target(*args, **kwargs)
+        if target not in WITH_CONSTANTS:
+            args, kwargs = (tree_map_only(Tensor, self.held, x) for x in (args, kwargs))
         result = node.meta.get("val")
         if target is operator.getitem:
             return args[0][args[1]]

@@ -264,6 +264,70 @@ def _gather(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any
     return Value(Cells(tuple(cells)), torch.empty(result.shape, device="meta"), result.dtype)
 
 
+def _index(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    """Take elements from places that are known."""
+    return _taken(emitter, result, args[0], _places(args[0].shape)[_known(args[1])])
+
+
+def _index_select(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    value, axis, index = args
+    _known([index])
+    return _taken(emitter, result, value, _places(value.shape).index_select(axis, index))
+
+
+def _flip(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    return _taken(emitter, result, args[0], _places(args[0].shape).flip(args[1]))
+
+
+def _places(shape: Sequence[int]) -> Tensor:
+    """Return the number of every element of a tensor, in its usual order."""
+    return torch.arange(math.prod(shape)).reshape(tuple(shape))
+
+
+def _known(index: Sequence[Any]) -> tuple[Any, ...]:
+    if not all(x is None or isinstance(x, Tensor) for x in index):
+        raise Unsupported("an index that depends on the state")
+    return tuple(slice(None) if x is None else x for x in index)
+
+
+def _taken(emitter: Emitter, result: Tensor, value: Value, places: Tensor) -> Value:
+    """Return elements of a tensor by their numbers."""
+    value, shape = emitter.evaluated(value), value.shape
+    if places.numel() > LARGEST_CHOICE:
+        raise Unsupported("a choice of many elements")
+    chosen = [torch.unravel_index(torch.tensor(number), shape) for number in places.flatten().tolist()]
+    cells = tuple(value.at([int(i) for i in index]) for index in chosen)
+    return Value(Cells(cells), torch.empty(result.shape, device="meta"), result.dtype)
+
+
+def _index_put(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    """Put, or add, elements to places that are known."""
+    base, index, source = args[:3]
+    places = _places(base.shape)[_known(index)]
+    base, source = (emitter.evaluated(emitter.held(x)) for x in (base, source))
+    if places.numel() > LARGEST_CHOICE or result.numel() > LARGEST_CHOICE:
+        raise Unsupported("a choice of many elements")
+    source = source.seen_as(source.view.expand(places.shape))
+    cells = [base.at(i) for i in itertools.product(*map(range, base.shape))]
+    for at, where in zip(itertools.product(*map(range, places.shape)), places.flatten().tolist(), strict=True):
+        cells[where] = f"({cells[where]} + {source.at(at)})" if len(args) > 3 and args[3] else source.at(at)
+    return Value(Cells(tuple(cells)), torch.empty(result.shape, device="meta"), result.dtype)
+
+
+LARGEST_CHOICE = 256
+"""Most elements that are taken or put one by one."""
+
+WITH_CONSTANTS = frozenset(
+    {
+        aten.index.Tensor,
+        aten._unsafe_index.Tensor,
+        aten.index_select.default,
+        aten.index_put.default,
+        aten._unsafe_index_put.default,
+    }
+)
+"""Operations whose constant tensors are indices, not numbers of the code."""
+
 RULES: dict[Any, Rule] = {
     aten.where.self: _where,
     aten.clamp.default: _clamp,
@@ -287,6 +351,13 @@ RULES: dict[Any, Rule] = {
     aten.as_strided_scatter.default: _as_strided_scatter,
     aten.constant_pad_nd.default: _pad,
     aten.gather.default: _gather,
+    aten.index.Tensor: _index,
+    aten._unsafe_index.Tensor: _index,
+    aten.index_select.default: _index_select,
+    aten.index_put.default: _index_put,
+    aten._unsafe_index_put.default: _index_put,
+    aten.flip.default: _flip,
+    "prims.rev.default": _flip,
     aten.mm.default: product,
     aten.bmm.default: product,
     aten.addmm.default: product,
