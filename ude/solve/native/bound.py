@@ -50,7 +50,8 @@ class Bound:
         code: What was made of it.
         samples: Its inputs for one sample.
         wholes: Its inputs for all samples, one below the other where they do not share them.
-        wanted: Which of those that stay the same carry a gradient.
+        fixed: Those that stay the same, as they lie in memory.
+        wanted: Which of those carry a gradient.
     """
 
     task: Task
@@ -58,18 +59,13 @@ class Bound:
     code: Code
     samples: tuple[Tensor, ...]
     wholes: tuple[Tensor, ...]
+    fixed: tuple[Tensor, ...]
     wanted: tuple[int, ...]
 
     @property
     def slots(self) -> list[Slot]:
         """How the code sees the inputs that carry a gradient."""
         return [self.code.signature.inputs[i] for i in self.wanted]
-
-    @property
-    def fixed(self) -> list[Tensor]:
-        """Inputs that stay the same, as they lie in memory."""
-        wholes, turned = self.wholes, self.code.turned
-        return [(wholes[i].T if i in turned else wholes[i]).detach().contiguous() for i in self.code.fixed]
 
 
 def rows_for_samples(task: Task, batch: int) -> bool:
@@ -118,13 +114,18 @@ def bind(task: Task, point: Point, *, by_rows: bool) -> Bound:
         own = [x is not y for x, y in zip(pytree.tree_leaves(single.p), p, strict=True)]
         code = program.codes[key] = _code(task, point, program, samples, own)
     wanted = tuple(i for i in code.fixed if wholes[i].requires_grad)
-    bound = Bound(task, program, code, samples, wholes, wanted)
+    fixed = tuple(_in_memory(wholes[i].T if i in code.turned else wholes[i]) for i in code.fixed)
+    bound = Bound(task, program, code, samples, wholes, fixed, wanted)
     _check_size(bound)
     if batch > 1 and not program.separate:
         named = [(slot.name, x, slot.shared) for slot, x in zip(code.signature.inputs, wholes, strict=True)]
         check_separate(task, program, named, point)
         program.separate = True
     return bound
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    return x if x.is_contiguous() else x.detach().contiguous()
 
 
 def _code(task: Task, point: Point, program: Program, samples: tuple[Tensor, ...], own: list[bool]) -> Code:

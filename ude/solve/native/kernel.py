@@ -71,17 +71,17 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
     differentiate = differentiate or (task.differentiate and any(x.requires_grad for x in point.carry))
     save = task.save if not keep_states else None
     outputs = _outputs(save, point)
-    state = _copied(point)
-    chunks: list[Chunk] = []
-    while attempts > 0 and (not chunks or bool((state.status < 0).any())):
-        rows = min(attempts, bound.program.rows if not chunks else 2 * len(chunks[-1].numbers))
-        chunk = _call_forward(
-            bound, library, state, outputs, rows, keep_states=keep_states, keep_history=differentiate, first=not chunks
-        )
-        chunks.append(chunk)
-        attempts -= len(chunk.numbers)
-        if task.report is not None:
-            task.report(state.t)
+    with torch.no_grad():
+        state = _copied(point)
+        kept = {"keep_states": keep_states, "keep_history": differentiate}
+        chunks: list[Chunk] = []
+        while attempts > 0 and (not chunks or bool((state.status < 0).any())):
+            rows = min(attempts, bound.program.rows if not chunks else 2 * len(chunks[-1].numbers))
+            chunk = _call_forward(bound, library, state, outputs, rows, first=not chunks, **kept)
+            chunks.append(chunk)
+            attempts -= len(chunk.numbers)
+            if task.report is not None:
+                task.report(state.t)
     total = sum(len(chunk.numbers) for chunk in chunks)
     bound.program.rows = total + total // 8 + 1
     numbers, flags, states = (
@@ -110,13 +110,11 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
 
 
 def _copied(point: Point) -> Point:
-    def copy(x: Tensor) -> Tensor:
-        return x.detach().clone(memory_format=torch.contiguous_format)
+    def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [x.clone(memory_format=torch.contiguous_format) for x in tensors]
 
-    t, dt, y, carry, memory, status, stop, _ = point
-    return Point(
-        copy(t), copy(dt), copy(y), tuple(map(copy, carry)), tuple(map(copy, memory)), copy(status), copy(stop)
-    )
+    t, dt, y, status, stop = copies([point.t, point.dt, point.y, point.status, point.stop])
+    return Point(t, dt, y, tuple(copies(point.carry)), tuple(copies(point.memory)), status, stop)
 
 
 def _memory(state: Point) -> list[Tensor]:
@@ -164,7 +162,7 @@ def _call_forward(
     made = torch.zeros(-(-batch // signature.lanes), dtype=torch.int64)
     chunk = Chunk(
         start=state.t.clone(),
-        begun=state.status == NOT_BEGUN,
+        begun=state.status == NOT_BEGUN if keep_history else made,
         numbers=y.new_empty(rows, 5, batch),
         flags=torch.empty(rows, 2, batch, dtype=torch.bool),
         states=y.new_empty(rows if keep_states else 0, 2 + signature.stages, *y.shape),
