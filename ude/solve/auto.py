@@ -31,7 +31,7 @@ _made: dict[int, tuple[weakref.ref[Any], int]] = {}
 class Auto:
     """The eager engine at first, the compiled loop once a vector field has been solved often enough to pay for it.
 
-    Compiling takes ten seconds or more. It begins when some 3,000 attempts have been made with the same function or
+    Compiling takes some seconds. It begins when some 3,000 attempts have been made with the same function or
     module in this process, and never for events, states of more than 65,536 numbers, or methods that are not explicit.
     What the compiler refuses stays eager, with a warning in the log.
 

@@ -1,4 +1,4 @@
-"""The whole solve in one compiled loop."""
+"""The whole solve in one compiled loop: by generated code where that takes it, else by `torch.while_loop`."""
 
 from __future__ import annotations
 
@@ -47,15 +47,22 @@ Run: TypeAlias = Callable[[VectorField, Any, Limits, Point, Record, Tensor], tup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """All attempts in one compiled loop, without Python in between: the fastest engine for many solves of one problem.
+    """All attempts as one piece of machine code, without Python in between: the fastest engine for many solves.
 
-    The first solve takes ten seconds or more, which the logger `ude` announces; later solves with the same function or
-    module, method and shapes reuse the result, whatever the values, tolerances and time spans. A solve that carries a
-    gradient, and one by a method that is not explicit, is made by `Compiled()` instead: the compiler takes neither
-    inside of a loop. The vector field must be traceable by `torch.compile(fullgraph=True)`.
+    On a CPU, with an explicit method and up to 256 numbers per sample, C++ is generated from the operations of an
+    attempt on one sample. Several samples go through it side by side, each with its own steps; states are saved on the
+    way, and the gradient goes back over the record of the attempts by generated code too. It cannot be differentiated again.
+    The first solve takes some seconds, which the logger `ude` announces; later solves with the same function or module,
+    method and shapes reuse the result, whatever the values, tolerances and time spans, and later processes find the
+    machine code on disk. The vector field must be traceable by `torch.compile(fullgraph=True)`.
+
+    What the generated code does not take, such as samples that depend on each other, random numbers, large networks
+    or another device, goes through `torch.while_loop`, whose first solve takes ten seconds or more; and through
+    `Compiled()` if it carries a gradient or the method is not explicit. The logger says why at the level INFO.
 
     Args:
-        capacity: Most attempts between two looks from outside, for which memory is set aside; fewer for large states.
+        capacity: Most attempts in one call of `torch.while_loop`, for which memory is set aside; fewer for large
+            states.
     """
 
     capacity: int = 256

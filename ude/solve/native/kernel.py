@@ -76,7 +76,7 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         kept = {"keep_states": keep_states, "keep_history": differentiate}
         chunks: list[Chunk] = []
         while attempts > 0 and (not chunks or bool((state.status < 0).any())):
-            rows = min(attempts, bound.program.rows if not chunks else 2 * len(chunks[-1].numbers))
+            rows = min(attempts, _rows(bound, chunks, len(state.t)))
             chunk = _call_forward(bound, library, state, outputs, rows, first=not chunks, **kept)
             chunks.append(chunk)
             attempts -= len(chunk.numbers)
@@ -107,6 +107,18 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         saved=None if save is None else _saved(outputs._replace(values=values)),
     )
     return state, trace
+
+
+MEMORY = 64 * 2**20
+"""Bytes for the numbers and states of all attempts of one call, from which on there are further calls."""
+
+
+def _rows(bound: Bound, chunks: Sequence[Chunk], batch: int) -> int:
+    """Return for how many attempts to set memory aside: what the last solve needed, then more and more."""
+    signature = bound.code.signature
+    wanted = 2 * len(chunks[-1].numbers) if chunks else bound.program.rows
+    numbers = batch * (5 + signature.history + (2 + signature.stages) * signature.dimension)
+    return max(min(wanted, MEMORY // (numbers * signature.dtype.itemsize)), 16)
 
 
 def _copied(point: Point) -> Point:
