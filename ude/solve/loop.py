@@ -51,7 +51,7 @@ class Loop:
 
     On a CPU, with an explicit method and up to 256 numbers per sample, C++ is generated from the operations of an
     attempt on one sample. Several samples go through it side by side, each with its own steps; states are saved on the
-    way, and the gradient goes back over the record of the attempts by generated code too. It cannot be differentiated again.
+    way, and the gradient goes back over the record of the attempts by generated code too, for one derivative.
     The first solve takes some seconds, which the logger `ude` announces; later solves with the same function or module,
     method and shapes reuse the result, whatever the values, tolerances and time spans, and later processes find the
     machine code on disk. The vector field must be traceable by `torch.compile(fullgraph=True)`.

@@ -108,6 +108,8 @@ class Emitter:
         result = node.meta.get("val")
         if target is operator.getitem:
             return args[0][args[1]]
+        if not isinstance(result, Tensor) and target not in MANY_VIEWS:
+            raise Unsupported(f"the operation {target}")
         if isinstance(result, Tensor) and result.dtype not in KINDS:
             raise Unsupported(f"numbers of type {result.dtype}")
         target = RENAMED.get(target, target)

@@ -102,8 +102,8 @@ def _reason_against(task: Task, t: Tensor, y: Tensor) -> str | None:
         return f"{task.method} is not an explicit method"
     if y.device.type != "cpu" or y.dtype not in (torch.float32, torch.float64):
         return f"the state is {y.dtype} on {y.device}"
-    if y.shape[-1] > COMPONENTS:
-        return f"the state has {y.shape[-1]} numbers"
+    if not 0 < y.shape[-1] <= COMPONENTS or len(y) == 0:
+        return f"the state has shape {tuple(y.shape)}"
     if t.requires_grad:
         return "the start time carries a gradient"
     return None

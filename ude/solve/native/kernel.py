@@ -118,7 +118,7 @@ def _rows(bound: Bound, chunks: Sequence[Chunk], batch: int) -> int:
     signature = bound.code.signature
     wanted = 2 * len(chunks[-1].numbers) if chunks else bound.program.rows
     numbers = batch * (5 + signature.history + (2 + signature.stages) * signature.dimension)
-    return max(min(wanted, MEMORY // (numbers * signature.dtype.itemsize)), 16)
+    return max(min(wanted, MEMORY // (numbers * signature.dtype.itemsize)), 4)
 
 
 def _copied(point: Point) -> Point:

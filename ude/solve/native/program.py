@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -166,14 +167,34 @@ def _make(layout: Layout, method: Method, controller: Controller) -> Any:
 
 def trace(function: Any, *inputs: Any) -> GraphModule:
     """Return the elementary operations that a function of tensors makes."""
-    from torch._inductor.decomposition import select_decomp_table
-
     # Tensors that are the same object would become one input.
     separate = pytree.tree_map_only(Tensor, torch.clone, inputs)
     pure = functionalize(function, remove="mutations")
-    graph = make_fx(pure, decomposition_table=select_decomp_table())(*separate)
+    graph = make_fx(pure, decomposition_table=_decompositions())(*separate)
     graph.graph.eliminate_dead_code()
     return graph
+
+
+@functools.cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return inductor's table, and what inductor has kernels for but generated code has not."""
+    from torch._decomp import get_decompositions
+    from torch._inductor.decomposition import select_decomp_table
+
+    aten = torch.ops.aten
+    norms = get_decompositions([aten.native_layer_norm, aten.native_layer_norm_backward, aten.native_group_norm])
+    variances = {aten.var_mean.correction: _var_mean, aten.var.correction: lambda *x, **kw: _var_mean(*x, **kw)[0]}
+    return {**select_decomp_table(), **norms, **variances}
+
+
+def _var_mean(
+    x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    dims = list(range(x.ndim)) if dim is None else list(dim)
+    count = math.prod(x.shape[d] for d in dims)
+    mean = x.mean(dims, keepdim=True)
+    variance = (x - mean).square().sum(dims, keepdim=keepdim) / (count - (1 if correction is None else correction))
+    return variance, mean if keepdim else x.mean(dims)
 
 
 def trace_start(program: Program, inputs: Sequence[Tensor]) -> GraphModule:

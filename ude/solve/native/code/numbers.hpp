@@ -169,7 +169,7 @@ template <class X> inline X maximum(X a, X b) { return choose(gt(a, b) | ne(a, a
 template <class X> inline X minimum(X a, X b) { return choose(lt(a, b) | ne(a, a), a, b); }
 template <class X> inline X inverse(X x) { return one_like(x) / x; }
 template <class X> inline X rsqrt(X x) { return inverse(sqrt_(x)); }
-template <class X> inline X relu(X x) { return maximum(x, x - x); }
+template <class X> inline X relu(X x) { X zero = one_like(x) - one_like(x); return choose(le(x, zero), zero, x); }
 template <class X> inline X sigmoid(X x) { return inverse(one_like(x) + exp_(-x)); }
 template <class X> inline X sign(X x) {
     X zero = one_like(x) - one_like(x);
