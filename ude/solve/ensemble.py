@@ -32,6 +32,6 @@ def as_batch(problem: EnsembleProblem) -> ODEProblem:
     of_all = ad.over_rows(problem.vector_field)
 
     def vector_field(t: Any, y: Any, *p: Any) -> Any:
-        return of_all(t.reshape(samples), y, *p)
+        return of_all(t.reshape(-1), y, *p)
 
     return ODEProblem(vector_field, problem.y0, problem.t_span, p=problem.p, batched=True)

@@ -86,6 +86,11 @@ class Program:
         _found.value = (self, inputs)
         return self.marks
 
+    @property
+    def transforms(self) -> bool:
+        """It contains `vmap` or the like, which must be written out before it is traced for anything else."""
+        return any("functorch" in str(getattr(node.target, "__module__", "")) for node in self.graph.graph.nodes)
+
     def outputs(self, inputs: Sequence[Tensor]) -> Results:
         """Run the graph on plain tensors."""
         values = self.graph(*inputs)
@@ -139,6 +144,9 @@ def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ..
     _found.value = None
     if program.results is None:
         _name_places(program, inputs, arguments, result)
+        if program.transforms:
+            with torch.no_grad():
+                program.graph = trace(lambda *x: list(program.graph(*x)), *inputs, pure=False)
     return program, inputs
 
 
@@ -165,12 +173,19 @@ def _make(layout: Layout, method: Method, controller: Controller) -> Any:
     return sample
 
 
-def trace(function: Any, *inputs: Any) -> GraphModule:
-    """Return the elementary operations that a function of tensors makes."""
+def trace(function: Any, *inputs: Any, pure: bool = True) -> GraphModule:
+    """Return the elementary operations that a function of tensors makes; `pure` to turn those in place into others.
+
+    Raises:
+        Unsupported: If it cannot be traced.
+    """
     # Tensors that are the same object would become one input.
     separate = pytree.tree_map_only(Tensor, torch.clone, inputs)
-    pure = functionalize(function, remove="mutations")
-    graph = make_fx(pure, decomposition_table=_decompositions())(*separate)
+    function = functionalize(function, remove="mutations") if pure else function
+    try:
+        graph = make_fx(function, decomposition_table=_decompositions())(*separate)
+    except Exception as error:  # whatever transforms inside of the vector field may raise
+        raise Unsupported(f"its operations cannot be listed: {error}") from error
     graph.graph.eliminate_dead_code()
     return graph
 
@@ -184,7 +199,10 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     aten = torch.ops.aten
     norms = get_decompositions([aten.native_layer_norm, aten.native_layer_norm_backward, aten.native_group_norm])
     variances = {aten.var_mean.correction: _var_mean, aten.var.correction: lambda *x, **kw: _var_mean(*x, **kw)[0]}
-    return {**select_decomp_table(), **norms, **variances}
+    table = {**select_decomp_table(), **norms, **variances}
+    for name in (aten.select_backward.default, aten.slice_backward.default):
+        table.pop(name, None)  # they would be made of operations in place
+    return table
 
 
 def _var_mean(

@@ -124,6 +124,18 @@ def _slice_scatter(emitter: Emitter, node: Node, result: Tensor, args: Any, kwar
     return _pasted(emitter, result, [(base, axis, 0, 1), (source, axis, start, step)])
 
 
+def _select_backward(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    source, shape, axis, index = args
+    return _select_scatter(emitter, node, result, (constant(0.0, result.dtype, shape), source, axis, index), {})
+
+
+def _slice_backward(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
+    source, shape, axis, start, end, step = args
+    return _slice_scatter(
+        emitter, node, result, (constant(0.0, result.dtype, shape), source, axis, start, end, step), {}
+    )
+
+
 def _as_strided(emitter: Emitter, node: Node, result: Tensor, args: Any, kwargs: Any) -> Value:
     value = _in_order(emitter, node, args[0])
     return value.seen_as(value.view.as_strided(*args[1:], **kwargs))
@@ -347,6 +359,8 @@ RULES: dict[Any, Rule] = {
     aten.cat.default: _cat,
     aten.select_scatter.default: _select_scatter,
     aten.slice_scatter.default: _slice_scatter,
+    aten.select_backward.default: _select_backward,
+    aten.slice_backward.default: _slice_backward,
     aten.as_strided.default: _as_strided,
     aten.as_strided_scatter.default: _as_strided_scatter,
     aten.constant_pad_nd.default: _pad,
