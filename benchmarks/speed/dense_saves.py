@@ -40,6 +40,18 @@ def diffrax_run(y0, ts):
     return lambda: solve(states).block_until_ready()
 
 
+def torchode_run(field, y0, ts):
+    try:
+        import torchode
+    except ImportError:
+        return None
+    term = torchode.ODETerm(field)
+    controller = torchode.IntegralController(atol=1e-5, rtol=1e-5, term=term)
+    solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
+    problem = torchode.InitialValueProblem(y0=y0, t_eval=ts.expand(len(y0), -1).contiguous())
+    return lambda: solver.solve(problem)
+
+
 def case(batch, repeats, engines):
     from torchdiffeq import odeint
 
@@ -51,9 +63,8 @@ def case(batch, repeats, engines):
 
     runs = {engine: ours(engine) for engine in engines}
     runs["torchdiffeq"] = lambda: odeint(field, y0, ts, rtol=1e-5, atol=1e-5, method="dopri5")
-    diffrax = diffrax_run(y0, ts)
-    if diffrax is not None:
-        runs["diffrax (jit)"] = diffrax
+    peers = {"torchode": torchode_run(field, y0, ts), "diffrax (jit)": diffrax_run(y0, ts)}
+    runs |= {name: run for name, run in peers.items() if run is not None}
     with torch.no_grad():
         first = {engine: once(runs[engine]) for engine in engines}
         seconds = side_by_side(runs, repeats)
@@ -63,13 +74,13 @@ def case(batch, repeats, engines):
             ours=seconds[engine],
             peer=seconds[peer],
             peer_name=peer,
-            target=(">= 30" if peer == "torchdiffeq" else ">= 0.5" if batch == 256 else ">= 1")
+            target=(">= 30" if peer.startswith("torch") else ">= 0.5" if batch == 256 else ">= 1")
             if engine == "loop"
             else "",
             note=f"first call {first[engine]:.1f} s" if peer == "torchdiffeq" else "",
         )
         for engine in engines
-        for peer in ("torchdiffeq", "diffrax (jit)")
+        for peer in ("torchdiffeq", "torchode", "diffrax (jit)")
         if peer in runs
     ]
 

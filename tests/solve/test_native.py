@@ -307,6 +307,17 @@ def test_a_second_derivative_raises():
         torch.autograd.grad(slope.sum(), y)
 
 
+def test_tensors_changed_before_the_backward_pass_raise():
+    rate, frozen = torch.tensor(1.0, dtype=torch.float64, requires_grad=True), torch.tensor(2.0, dtype=torch.float64)
+    field = lambda t, y: -rate * frozen * y  # noqa: E731
+    for changed in (rate, frozen):
+        ys = solve(ODEProblem(field, starts(2), (0.0, 1.0), batched=True), ude.Tsit5(), engine="loop", **LOOSE).ys
+        with torch.no_grad():
+            changed.mul_(2.0)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            torch.autograd.grad(ys.sum(), rate)
+
+
 def test_a_state_that_carries_no_gradient_still_gets_one_from_parameters():
     # torch.while_loop gives no gradient to a carry that starts without one; ours must.
     field = Network(4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -87,12 +87,19 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
     numbers, flags, states = (
         _joined([getattr(chunk, name) for chunk in chunks]) for name in ("numbers", "flags", "states")
     )
+    if differentiate:
+        numbers = numbers.clone()  # the record of the way back is not the user's to change
     t, dt, t1, error, stiffness = numbers.unbind(1)
     values = outputs.values
     if differentiate:
         given = [point.y, *point.carry, *(bound.wholes[i] for i in bound.wanted)]
         results = [values, state.y, *state.carry, error, stiffness, states]
-        way_back = lambda cotangents: _pull_back(bound, chunks, outputs, cotangents)  # noqa: E731
+        unchanged = _unchanged(bound)
+
+        def way_back(cotangents: Sequence[Tensor | None]) -> list[Tensor]:
+            unchanged()
+            return _pull_back(bound, chunks, outputs, cotangents)
+
         values, y, *carry, error, stiffness, states = ad.attach_all(results, given, way_back)
         state = state._replace(y=y, carry=tuple(carry))
     trace = Trace(
@@ -107,6 +114,21 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         saved=None if save is None else _saved(outputs._replace(values=values)),
     )
     return state, trace
+
+
+def _unchanged(bound: Bound) -> Callable[[], None]:
+    """Return a check that nothing the vector field reads was changed in place since now."""
+    read = [x for x in (*bound.fixed, *(bound.wholes[i] for i in bound.code.fixed)) if not x.is_inference()]
+    versions = [x._version for x in read]
+
+    def check() -> None:
+        if any(x._version != version for x, version in zip(read, versions, strict=True)):
+            raise RuntimeError(
+                "A tensor that the vector field reads was changed in place between the solve and its backward pass, "
+                "which would give a wrong gradient. Change parameters after `backward()`, or hand in a copy."
+            )
+
+    return check
 
 
 MEMORY = 64 * 2**20
