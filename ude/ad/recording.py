@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch._C import _autograd, _functorch  # pyright: ignore[reportAttributeAccessIssue]
 from torch.autograd import forward_ad
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant_result(function: F) -> F:
+    """Let the compiler call a function once, while it traces.
+
+    This is `torch.compiler.assume_constant_result`, without importing the compiler, which takes a second.
+    """
+    function._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
 
 
 def is_transformed() -> bool:
@@ -16,7 +30,7 @@ def is_transformed() -> bool:
     )
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def is_compiled_for_autograd() -> bool:
     """Whether the compiler traces for autograd alone, without function transforms inside; only while it traces."""
     return _functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0

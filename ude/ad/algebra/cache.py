@@ -14,6 +14,7 @@ from ude.ad.algebra.directions import Directions
 from ude.ad.algebra.polynomial import MultiIndex
 from ude.ad.algebra.symbol import Symbol
 from ude.ad.algebra.univariate import Univariate
+from ude.ad.recording import constant_result
 
 Terms: TypeAlias = tuple[tuple[MultiIndex, "float | Rational"], ...]
 """An operator as pairs of multi-index and coefficient."""
@@ -45,19 +46,19 @@ def symbol(operators: tuple[Terms, ...]) -> Symbol:
     return _symbol(operators)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def reading(operators: tuple[Terms, ...], terms: Terms) -> Reading:
     """Express an operator by the slots of the algebra of some operators; ValueError if they do not carry it."""
     return _reading(operators, terms)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def coordinate_slot(operators: tuple[Terms, ...], dimension: int) -> int | None:
     """Return the slot of the first coordinate's derivative if those of all coordinates follow one another."""
     return _coordinate_slot(operators, dimension)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def squared_laplacian(dimension: int) -> Terms:
     """Return the symbol of the biharmonic operator."""
     return _squared_laplacian(dimension)
@@ -124,17 +125,17 @@ def _fourth(i: int, j: int, dimension: int) -> MultiIndex:
     return tuple(2 * (int(k == i) + int(k == j)) for k in range(dimension))
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _univariate_name(order: int) -> str:
     return _stored(_univariate(order))
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _directions_name(count: int, order: int, weights: tuple[float, ...] | None, collapsed: bool) -> str:
     return _stored(_directions(count, order, weights, collapsed=collapsed))
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _symbol_name(operators: tuple[Terms, ...]) -> str:
     return _stored(_symbol(operators))
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from ude import ad
@@ -179,6 +178,8 @@ def trace(function: Any, *inputs: Any, pure: bool = True) -> GraphModule:
     Raises:
         Unsupported: If it cannot be traced.
     """
+    from torch.fx.experimental.proxy_tensor import make_fx  # late: it brings sympy with it
+
     # Tensors that are the same object would become one input.
     separate = pytree.tree_map_only(Tensor, torch.clone, inputs)
     function = functionalize(function, remove="mutations") if pure else function
