@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import sys
+import types
 
 import pytest
 import torch
@@ -289,6 +291,38 @@ def test_as_many_parameters_as_samples_are_not_taken_for_one_each():
     field = lambda t, y, p: -p.sum() * y + p[4] * y.flip(-1)  # noqa: E731
     ours, theirs = both(ODEProblem(field, starts(5), (0.0, 1.0), batched=True, p=p), save_at=[1.0])
     assert_alike(ours, theirs)
+
+
+def _agrees(field, y0, p=None):
+    with torch.no_grad():
+        ours, theirs = both(ODEProblem(field, y0, (0.0, 1.0), batched=True, p=p), save_at=[1.0])
+    torch.testing.assert_close(ours.ys, theirs.ys, rtol=1e-8, atol=1e-9)
+
+
+def test_which_parameters_belong_to_samples_is_found_out_for_every_combination():
+    def field(t, y, p):
+        return -p[0].reshape(-1, 1) * y - p[1].reshape(-1, 1)
+
+    one, many = torch.rand(1, dtype=torch.float64), torch.rand(5, dtype=torch.float64)
+    for p in ((one, many), (many, one), (many, many.flip(0)), (one, one)):
+        _agrees(field, starts(5), p)
+
+
+def test_parameters_by_component_are_not_taken_for_rows_whatever_came_before():
+    field = lambda t, y, p: -p * y  # noqa: E731
+    states = torch.rand(4, 4, dtype=torch.float64)
+    _agrees(field, torch.rand(5, 4, dtype=torch.float64), torch.rand(1, dtype=torch.float64))
+    for p in (torch.ones(4, dtype=torch.float64), torch.rand(4, dtype=torch.float64)):  # alike first, as when fresh
+        _agrees(field, states, p)
+
+
+def test_a_global_of_a_module_named_like_a_library_is_noticed(monkeypatch):
+    module = types.ModuleType("torch_models")
+    monkeypatch.setitem(sys.modules, "torch_models", module)
+    exec("RATE = 1.0\ndef field(t, y):\n    return -RATE * y\n", module.__dict__)
+    for rate in (1.0, 3.0):
+        module.RATE = rate
+        _agrees(module.field, starts(3))
 
 
 def test_checkpointed_gradients_agree():

@@ -18,7 +18,8 @@ from ude.solve.lowering import lower
 logger = logging.getLogger("ude")
 
 FIXED = re.compile(
-    r"(layout|method|controller)\b|dict\(type\((layout|method|controller)\)|(dict\()?G\['(?!__import_(?!ude_|torch_))"
+    r"(layout|method|controller)\b|dict\(type\((layout|method|controller)\)|"
+    r"(dict\()?G\['(?!__import_(?!(ude|torch)(_dot_|')))"
 )
 """What the compiler calls the parts of a block that never change."""
 

@@ -214,7 +214,9 @@ def _integrate(
     dense = plan.dense and plan.adjoint.keeps_trace
     with progress_bar(t0, t1) if plan.progress else nullcontext() as report:
         keep_states = dense or saver.needs_states
-        save = saver if isinstance(saver, AtTimes) and not saver.differentiable and not dense else None
+        # Saving on the way makes room for all times in every segment: only where there is one.
+        on_the_way = isinstance(saver, AtTimes) and not saver.differentiable and plan.adjoint.keeps_trace and not dense
+        save = saver if on_the_way else None
         task = replace(task, differentiate=carries_gradient, keep_states=keep_states, report=report, save=save)
         run = segment_runner(task, engine, saver, keep_trace=dense)
         whole = dense or engine.forgets

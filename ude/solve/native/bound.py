@@ -30,7 +30,8 @@ class Code:
         fixed: Which inputs stay the same from attempt to attempt.
         turned: Inputs whose last axis is that of the samples.
         forward: The library that makes attempts; None until it is asked for.
-        backward: Those that carry cotangents back, by the inputs that carry a gradient.
+        backward: Those that carry cotangents back, or yet their source, by the inputs that carry a gradient.
+        separate: Samples of a batch were found not to depend on each other.
     """
 
     signature: Signature
@@ -38,6 +39,7 @@ class Code:
     turned: frozenset[int]
     forward: Any = None
     backward: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    separate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,19 @@ def bind(task: Task, point: Point, *, by_rows: bool) -> Bound:
     wholes: tuple[Any, ...] = tuple(
         x if i is None else leaves[i] for i, x in zip(program.sources, samples, strict=True)
     )
-    key = (lanes(batch, point.y.dtype), by_rows, limits.rtol.ndim, limits.atol.ndim)
+    own = tuple(x is not y for x, y in zip(pytree.tree_leaves(single.p), p, strict=True))
+    key = (lanes(batch, point.y.dtype), own, limits.rtol.ndim, limits.atol.ndim)
     code = program.codes.get(key)
     if code is None:
-        own = [x is not y for x, y in zip(pytree.tree_leaves(single.p), p, strict=True)]
         code = program.codes[key] = _code(task, point, program, samples, own)
     wanted = tuple(i for i in code.fixed if wholes[i].requires_grad)
     fixed = tuple(_in_memory(wholes[i].T if i in code.turned else wholes[i]) for i in code.fixed)
     bound = Bound(task, program, code, samples, wholes, fixed, wanted)
     _check_size(bound)
-    if batch > 1 and not program.separate:
+    if batch > 1 and not code.separate:
         named = [(slot.name, x, slot.shared) for slot, x in zip(code.signature.inputs, wholes, strict=True)]
-        check_separate(task, program, named, point)
-        program.separate = True
+        check_separate(task, program, named, own, point)
+        code.separate = True
     return bound
 
 
@@ -128,7 +130,7 @@ def _in_memory(x: Tensor) -> Tensor:
     return x if x.is_contiguous() else x.detach().contiguous()
 
 
-def _code(task: Task, point: Point, program: Program, samples: tuple[Tensor, ...], own: list[bool]) -> Code:
+def _code(task: Task, point: Point, program: Program, samples: tuple[Tensor, ...], own: tuple[bool, ...]) -> Code:
     """Return what is known of code before it is written; `own` names the parameters that samples have of their own."""
     method, limits = task.method, task.limits
     assert isinstance(method, ExplicitRungeKutta)

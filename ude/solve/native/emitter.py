@@ -75,7 +75,7 @@ class Emitter:
             elif node.op == "output":
                 return [self.held(self._looked_up(values, x)) for x in node.args[0]]
             else:
-                values[node] = self._call(node, values)
+                values[node] = self._written(node, values)
         raise AssertionError("a graph has an output")
 
     @staticmethod
@@ -95,6 +95,15 @@ class Emitter:
         name = self.name()
         self.lines.append(f"const {KINDS[x.dtype]} {name}[{len(cells)}] = {{{', '.join(cells)}}};")
         return Value(Block(name + "[{}]"), view, x.dtype)
+
+    def _written(self, node: Node, values: dict[Node, Any]) -> Any:
+        """Write the statements of a node; what goes wrong there is for other engines to do better."""
+        try:
+            return self._call(node, values)
+        except Unsupported:
+            raise
+        except Exception as error:
+            raise Unsupported(f"{node.format_node()}: {error}") from error
 
     def _call(self, node: Node, values: dict[Node, Any]) -> Any:
         target = node.target
@@ -256,16 +265,11 @@ class Emitter:
 
 
 def _common(operands: Sequence[Any]) -> torch.dtype:
-    dtypes = [x.dtype for x in operands if isinstance(x, Value)]
-    common = dtypes[0]
-    for dtype in dtypes[1:]:
-        common = torch.promote_types(common, dtype)
-    numbers = [x for x in operands if not isinstance(x, Value)]
-    if any(isinstance(x, float) for x in numbers) and not common.is_floating_point:
-        return torch.get_default_dtype()
-    if common == torch.bool and any(isinstance(x, int) and not isinstance(x, bool) for x in numbers):
-        return torch.int64
-    return common
+    """Return the type in which torch compares."""
+    first, second = (
+        torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Value) else x for x in operands
+    )
+    return torch.result_type(first, second)
 
 
 def _used_once(node: Node) -> bool:

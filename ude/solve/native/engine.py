@@ -15,7 +15,7 @@ from ude.solve.engines import Beginning, Task
 from ude.solve.native.bound import Bound, bind, rows_for_samples
 from ude.solve.native.build import NoCompiler
 from ude.solve.native.kernel import run
-from ude.solve.native.libraries import forward_library
+from ude.solve.native.libraries import forward_library, write_backward
 from ude.solve.native.values import Unsupported
 from ude.solve.step import NOT_BEGUN, Point
 from ude.solve.trace import Trace
@@ -75,6 +75,8 @@ def begin_natively(task: Task, t: Tensor, y: Tensor) -> Beginning | None:
     try:
         bound = _bind(task, point, refusals, key)
         forward_library(bound)
+        if torch.is_grad_enabled() and (y.requires_grad or bound.wanted):
+            write_backward(bound)
     except (Unsupported, NoCompiler) as error:
         refusals.add(key)
         name = getattr(task.vector_field, "__name__", type(task.vector_field).__name__)

@@ -196,7 +196,7 @@ def _call_forward(
     made = torch.zeros(-(-batch // signature.lanes), dtype=torch.int64)
     chunk = Chunk(
         start=state.t.clone(),
-        begun=state.status == NOT_BEGUN if keep_history else made,
+        begun=state.status == NOT_BEGUN,
         numbers=y.new_empty(rows, 5, batch),
         flags=torch.empty(rows, 2, batch, dtype=torch.bool),
         states=y.new_empty(rows if keep_states else 0, 2 + signature.stages, *y.shape),

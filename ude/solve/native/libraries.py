@@ -28,8 +28,12 @@ def forward_library(bound: Bound) -> Any:
     return code.forward
 
 
-def backward_library(bound: Bound) -> Any:
-    """Return the library that carries cotangents back."""
+def write_backward(bound: Bound) -> None:
+    """Write the code that carries cotangents back, so that what cannot be written is known before the first step.
+
+    Raises:
+        Unsupported: If it cannot be written.
+    """
     program, code, samples = bound.program, bound.code, bound.samples
     if bound.wanted not in code.backward:
         names, start = [slot.name for slot in code.signature.inputs], None
@@ -37,9 +41,16 @@ def backward_library(bound: Bound) -> Any:
         if carry:
             start = trace_pullback(program, samples, [y, *bound.wanted], lambda results: results.start.carry)
         step = trace_pullback(program, samples, [y, *carry, *bound.wanted], Differentiable.of)
-        source = backward_source(code.signature, start, step, bound.slots, _polynomial(bound))
-        code.backward[bound.wanted] = load(source)
-    return code.backward[bound.wanted]
+        code.backward[bound.wanted] = backward_source(code.signature, start, step, bound.slots, _polynomial(bound))
+
+
+def backward_library(bound: Bound) -> Any:
+    """Return the library that carries cotangents back."""
+    write_backward(bound)
+    made = bound.code.backward
+    if isinstance(made[bound.wanted], str):
+        made[bound.wanted] = load(made[bound.wanted])
+    return made[bound.wanted]
 
 
 def _polynomial(bound: Bound) -> Polynomial | None:

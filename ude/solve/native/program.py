@@ -68,7 +68,6 @@ class Program:
         results: Where every tensor of the result comes from; unknown until the first call.
         sources: What the inputs are, those that `Arguments` holds by their place among its leaves, others by None.
         rows: Attempts that the last solve made, and some.
-        separate: The samples of a batch were found not to depend on each other.
         codes: What was made of it, for several numbers of samples at once.
     """
 
@@ -77,7 +76,6 @@ class Program:
     results: Any = None
     sources: tuple[int | None, ...] = ()
     rows: int = 64
-    separate: bool = False
     codes: dict[Any, Any] = field(default_factory=dict)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -142,6 +140,8 @@ def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ..
     program, inputs = _found.value
     _found.value = None
     if program.results is None:
+        if any(node.op == "get_attr" for node in program.graph.graph.nodes):
+            raise Unsupported("a tensor that the compiler keeps to itself, and whose changes would not be seen")
         _name_places(program, inputs, arguments, result)
         if program.transforms:
             with torch.no_grad():
