@@ -5,48 +5,29 @@ from __future__ import annotations
 import torch
 
 import ude
-from benchmarks.speed.measure import Row, once, side_by_side
+from benchmarks.speed import jax_peers
+from benchmarks.speed.measure import Row, against_peers, installed, once, side_by_side
 from benchmarks.speed.van_der_pol import MU, PERIOD, field, starts
 
 OUTPUTS = 200
+TOLERANCES = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def diffrax_run(y0, ts):
-    try:
-        import diffrax
-        import jax
-        import jax.numpy as jnp
-    except ImportError:
-        return None
-    times, states = jnp.asarray(ts.numpy()), jnp.asarray(y0.numpy())
+    jax = jax_peers.configured(y0.dtype)
 
-    def right_hand_side(t, y, args):
-        return jnp.stack([y[1], MU * (1 - y[0] ** 2) * y[1] - y[0]])
+    def right_hand_side(t, y, w):
+        return jax.numpy.stack([y[1], MU * (1 - y[0] ** 2) * y[1] - y[0]])
 
-    @jax.jit
-    @jax.vmap
-    def solve(y):
-        return diffrax.diffeqsolve(
-            diffrax.ODETerm(right_hand_side),
-            diffrax.Dopri5(),
-            0.0,
-            PERIOD,
-            None,
-            y,
-            saveat=diffrax.SaveAt(ts=times),
-            stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-5),
-        ).ys
-
-    return lambda: solve(states).block_until_ready()
+    states = jax_peers.diffrax_dopri5(right_hand_side, (0.0, PERIOD), ts, **TOLERANCES)
+    return jax_peers.jitted(jax.vmap(states), jax_peers.array(y0))
 
 
-def torchode_run(field, y0, ts):
-    try:
-        import torchode
-    except ImportError:
-        return None
+def torchode_run(y0, ts):
+    import torchode
+
     term = torchode.ODETerm(field)
-    controller = torchode.IntegralController(atol=1e-5, rtol=1e-5, term=term)
+    controller = torchode.IntegralController(term=term, **TOLERANCES)
     solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
     problem = torchode.InitialValueProblem(y0=y0, t_eval=ts.expand(len(y0), -1).contiguous())
     return lambda: solver.solve(problem)
@@ -59,30 +40,22 @@ def case(batch, repeats, engines):
     problem = ude.ODEProblem(field, y0, (0.0, PERIOD), batched=True)
 
     def ours(engine):
-        return lambda: ude.solve(problem, ude.Dopri5(), save_at=ts, rtol=1e-5, atol=1e-5, engine=engine, dense=False)
+        return lambda: ude.solve(problem, ude.Dopri5(), save_at=ts, engine=engine, dense=False, **TOLERANCES)
 
     runs = {engine: ours(engine) for engine in engines}
-    runs["torchdiffeq"] = lambda: odeint(field, y0, ts, rtol=1e-5, atol=1e-5, method="dopri5")
-    peers = {"torchode": torchode_run(field, y0, ts), "diffrax (jit)": diffrax_run(y0, ts)}
-    runs |= {name: run for name, run in peers.items() if run is not None}
+    runs["torchdiffeq"] = lambda: odeint(field, y0, ts, method="dopri5", **TOLERANCES)
+    runs |= installed({"torchode": lambda: torchode_run(y0, ts), "diffrax (jit)": lambda: diffrax_run(y0, ts)})
     with torch.no_grad():
         first = {engine: once(runs[engine]) for engine in engines}
         seconds = side_by_side(runs, repeats)
-    return [
-        Row(
-            task=f"van der Pol, batch {batch}, {OUTPUTS} outputs, whole solve, {engine}",
-            ours=seconds[engine],
-            peer=seconds[peer],
-            peer_name=peer,
-            target=(">= 30" if peer.startswith("torch") else ">= 0.5" if batch == 256 else ">= 1")
-            if engine == "loop"
-            else "",
-            note=f"first call {first[engine]:.1f} s" if peer == "torchdiffeq" else "",
-        )
-        for engine in engines
-        for peer in ("torchdiffeq", "torchode", "diffrax (jit)")
-        if peer in runs
-    ]
+    targets = {"torchdiffeq": ">= 30", "torchode": ">= 30", "diffrax (jit)": ">= 0.5" if batch == 256 else ">= 1"}
+    return against_peers(
+        f"van der Pol, batch {batch}, {OUTPUTS} outputs, whole solve",
+        seconds,
+        engines,
+        targets={("loop", peer): target for peer, target in targets.items()},
+        notes={engine: f"first call {first[engine]:.1f} s" for engine in engines},
+    )
 
 
 def run(*, smoke: bool) -> list[Row]:

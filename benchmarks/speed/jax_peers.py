@@ -1,4 +1,4 @@
-"""The same derivatives by JAX, where it is installed: folx (forward Laplacian) and jax.experimental.jet."""
+"""The same by JAX, where it is installed: derivatives by folx and jax.experimental.jet, solves by diffrax."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-Run = Callable[[], object]
+from benchmarks.speed.measure import Run
+
 Weights = list[tuple[Any, Any]]
 
 
@@ -17,14 +18,14 @@ def operator_runs(operator: str, net: torch.nn.Sequential, x: torch.Tensor) -> d
     jax = _jax(x.dtype)
     if jax is None:
         return {}
-    weights, points = _weights(net), jax.numpy.asarray(x.numpy())
+    weights, points = layer_weights(net), array(x)
     forms = {"folx (jit)": _folx(operator), "jax.jet (jit)": _jet_laplacian if operator == "laplacian" else None}
     runs = {}
     for name, form in forms.items():
         if form is not None:
 
             def value(w: Weights, form: Any = form) -> Any:
-                return jax.vmap(form(lambda point: _network(w, point)[0]))(points)
+                return jax.vmap(form(lambda point: network(w, point)[0]))(points)
 
             runs[name] = _forward_and_gradient(value, weights)
     return runs
@@ -37,11 +38,11 @@ def series_runs(net: torch.nn.Sequential, y: torch.Tensor, order: int) -> dict[s
         return {}
     from jax.experimental.jet import jet
 
-    weights, start = _weights(net), jax.numpy.asarray(y.numpy())
+    weights, start = layer_weights(net), array(y)
 
     def value(w: Weights) -> Any:
         def f(z: Any) -> Any:
-            return _network(w, z)
+            return network(w, z)
 
         derivatives = [f(start)]
         while len(derivatives) < order:
@@ -51,15 +52,73 @@ def series_runs(net: torch.nn.Sequential, y: torch.Tensor, order: int) -> dict[s
     return {"jax.jet recursion (jit)": _forward_and_gradient(value, weights)}
 
 
-def _jax(dtype: torch.dtype) -> Any:
-    """Return JAX with this number format and one thread, None where it is not installed."""
+def configured(dtype: torch.dtype) -> Any:
+    """Return JAX with this number format and, if this is its first use in the process, one thread."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-    try:
-        import jax
-    except ImportError:
-        return None
+    import jax
+
     jax.config.update("jax_enable_x64", dtype == torch.float64)
     return jax
+
+
+def diffrax_dopri5(
+    field: Callable[[Any, Any, Any], Any],
+    t_span: tuple[float, float],
+    save_at: torch.Tensor | None = None,
+    *,
+    first_step: float | None = None,
+    rtol: float,
+    atol: float,
+) -> Callable[..., Any]:
+    """Return diffrax's solve of y' = field(t, y, w), called as `(y0, w)`: states at `save_at`, or at the end."""
+    import diffrax
+
+    saved = diffrax.SaveAt(t1=True) if save_at is None else diffrax.SaveAt(ts=array(save_at))
+    term, controller = diffrax.ODETerm(field), diffrax.PIDController(rtol=rtol, atol=atol)
+
+    def states(y0: Any, w: Any = None) -> Any:
+        return diffrax.diffeqsolve(
+            term, diffrax.Dopri5(), *t_span, first_step, y0, w, saveat=saved, stepsize_controller=controller
+        ).ys
+
+    return states
+
+
+def jitted(function: Callable[..., Any], *arguments: Any) -> Run:
+    """Return a run of the compiled function that ends when its result is there."""
+    import jax
+
+    compiled = jax.jit(function)
+    return lambda: jax.block_until_ready(compiled(*arguments))
+
+
+def array(x: torch.Tensor) -> Any:
+    """The same numbers as a JAX array."""
+    import jax.numpy as jnp
+
+    return jnp.asarray(x.detach().numpy())
+
+
+def layer_weights(net: torch.nn.Module) -> Weights:
+    """Weight and bias of each linear layer, in the order of definition."""
+    return [(array(m.weight), array(m.bias)) for m in net.modules() if isinstance(m, torch.nn.Linear)]
+
+
+def network(weights: Weights, x: Any, activation: Callable[[Any], Any] | None = None) -> Any:
+    """The linear layers with an activation, tanh by default, between them."""
+    import jax.numpy as jnp
+
+    for weight, bias in weights[:-1]:
+        x = (activation or jnp.tanh)(x @ weight.T + bias)
+    return x @ weights[-1][0].T + weights[-1][1]
+
+
+def _jax(dtype: torch.dtype) -> Any:
+    """Return JAX with this number format, None where it is not installed."""
+    try:
+        return configured(dtype)
+    except ModuleNotFoundError:
+        return None
 
 
 def _folx(operator: str) -> Any:
@@ -88,24 +147,7 @@ def _jet_laplacian(f: Any) -> Any:
     return at
 
 
-def _weights(net: torch.nn.Sequential) -> Weights:
-    import jax.numpy as jnp
-
-    layers = [layer for layer in net if isinstance(layer, torch.nn.Linear)]
-    return [(jnp.asarray(layer.weight.detach().numpy()), jnp.asarray(layer.bias.detach().numpy())) for layer in layers]
-
-
-def _network(weights: Weights, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    for weight, bias in weights[:-1]:
-        x = jnp.tanh(x @ weight.T + bias)
-    return x @ weights[-1][0].T + weights[-1][1]
-
-
 def _forward_and_gradient(value: Callable[[Weights], Any], weights: Weights) -> tuple[Run, Run]:
     import jax
 
-    forward = jax.jit(value)
-    gradient = jax.jit(jax.grad(lambda w: jax.numpy.mean(value(w) ** 2)))
-    return lambda: forward(weights).block_until_ready(), lambda: jax.block_until_ready(gradient(weights))
+    return jitted(value, weights), jitted(jax.grad(lambda w: jax.numpy.mean(value(w) ** 2)), weights)

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 import ude
-from benchmarks.speed.measure import Row, once, side_by_side
+from benchmarks.speed import jax_peers
+from benchmarks.speed.measure import Row, against_peers, gradient_gap, installed, once, side_by_side
 
 Y0 = (0.44249296, 4.6280594)
+END = 3.0
+TOLERANCES = {"rtol": 1e-6, "atol": 1e-6}
 SHAPES = {"2-5-5-5-2 rbf": ((5, 5, 5), "rbf"), "2-32-32-2 tanh": ((32, 32), "tanh")}
 
 
@@ -40,44 +43,16 @@ class Field(nn.Module):
 
 
 def diffrax_gradient(field, y0, ts):
-    """The same gradient by jitted diffrax, or None where it is not installed."""
-    try:
-        import diffrax
-        import jax
-        import jax.numpy as jnp
-    except ImportError:
-        return None
-    jax.config.update("jax_enable_x64", y0.dtype == torch.float64)
-    weights = [
-        (jnp.asarray(m.weight.detach().numpy()), jnp.asarray(m.bias.detach().numpy()))
-        for m in field.net
-        if isinstance(m, nn.Linear)
-    ]
-    activation = (lambda x: jnp.exp(-x * x)) if isinstance(field.net[1], Rbf) else jnp.tanh
-    rates, start, times = (jnp.asarray(v.numpy()) for v in (field.rates, y0, ts))
+    """The same gradient by jitted diffrax."""
+    jax = jax_peers.configured(y0.dtype)
+    rates, start = jax_peers.array(field.rates), jax_peers.array(y0)
+    activation = (lambda x: jax.numpy.exp(-x * x)) if isinstance(field.net[1], Rbf) else jax.numpy.tanh
 
     def vector_field(t, y, w):
-        x = y
-        for W, b in w[:-1]:
-            x = activation(W @ x + b)
-        return rates * y + w[-1][0] @ x + w[-1][1]
+        return rates * y + jax_peers.network(w, y, activation)
 
-    def loss(w):
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(vector_field),
-            diffrax.Dopri5(),
-            times[0],
-            times[-1],
-            0.05,
-            start,
-            w,
-            saveat=diffrax.SaveAt(ts=times),
-            stepsize_controller=diffrax.PIDController(rtol=1e-6, atol=1e-6),
-        )
-        return (solution.ys**2).sum()
-
-    gradient = jax.jit(jax.grad(loss))
-    return lambda: jax.block_until_ready(gradient(weights))
+    states = jax_peers.diffrax_dopri5(vector_field, (0.0, END), ts, first_step=0.05, **TOLERANCES)
+    return jax_peers.jitted(jax.grad(lambda w: (states(start, w) ** 2).sum()), jax_peers.layer_weights(field))
 
 
 def case(name, dtype, repeats):
@@ -85,13 +60,13 @@ def case(name, dtype, repeats):
 
     hidden, activation = SHAPES[name]
     field = Field(hidden, activation, dtype)
-    y0, ts = torch.tensor(Y0, dtype=dtype), torch.linspace(0, 3, 31, dtype=dtype)
-    problem = ude.ODEProblem(field, y0, (0.0, 3.0))
+    y0, ts = torch.tensor(Y0, dtype=dtype), torch.linspace(0.0, END, 31, dtype=dtype)
+    problem = ude.ODEProblem(field, y0, (0.0, END))
 
     def ours(engine):
         def run():
             field.zero_grad()
-            solution = ude.solve(problem, ude.Dopri5(), save_at=ts, rtol=1e-6, atol=1e-6, engine=engine, dense=False)
+            solution = ude.solve(problem, ude.Dopri5(), save_at=ts, engine=engine, dense=False, **TOLERANCES)
             (solution.ys**2).sum().backward()
             return solution
 
@@ -99,35 +74,22 @@ def case(name, dtype, repeats):
 
     def theirs():
         field.zero_grad()
-        (odeint(field, y0, ts, rtol=1e-6, atol=1e-6, method="dopri5") ** 2).sum().backward()
+        (odeint(field, y0, ts, method="dopri5", **TOLERANCES) ** 2).sum().backward()
 
     engines = ("loop", "compiled", "eager")
     first = {engine: once(ours(engine)) for engine in engines}
     runs = {engine: ours(engine) for engine in engines} | {"torchdiffeq": theirs}
-    diffrax = diffrax_gradient(field, y0, ts)
-    if diffrax:
-        runs["diffrax"] = diffrax
+    runs |= installed({"diffrax": lambda: diffrax_gradient(field, y0, ts)})
     seconds = side_by_side(runs, repeats)
-    theirs()
-    reference = torch.cat([p.grad.flatten() for p in field.parameters()])
-    solution = ours("loop")()
-    gap = (torch.cat([p.grad.flatten() for p in field.parameters()]) - reference).norm() / reference.norm()
-    width = str(dtype).removeprefix("torch.")
-    task = f"LV gradient, {name}, {width}"
-    note = f"{int(solution.stats.accepted)} steps; gradients differ by {float(gap):.0e}"
-    return [
-        Row(
-            task=f"{task}, {engine}",
-            ours=seconds[engine],
-            peer=seconds[peer],
-            peer_name=peer,
-            target=(">= 25" if peer == "torchdiffeq" else "printed") if engine == "loop" else "",
-            note=f"first call {first[engine]:.1f} s; {note}" if peer == "torchdiffeq" else "",
-        )
-        for engine in engines
-        for peer in ("torchdiffeq", "diffrax")
-        if peer in seconds
-    ]
+    steps = int(ours("loop")().stats.accepted)
+    note = f"{steps} steps; gradients differ by {gradient_gap(field, ours('loop'), theirs):.0e}"
+    return against_peers(
+        f"LV gradient, {name}, {str(dtype).removeprefix('torch.')}",
+        seconds,
+        engines,
+        targets={("loop", "torchdiffeq"): ">= 25", ("loop", "diffrax"): "printed"},
+        notes={engine: f"first call {first[engine]:.1f} s; {note}" for engine in engines},
+    )
 
 
 def run(*, smoke: bool) -> list[Row]:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 import ude
-from benchmarks.speed.measure import Row, once, side_by_side
+from benchmarks.speed import jax_peers
+from benchmarks.speed.measure import Row, against_peers, gradient_gap, installed, once, side_by_side
 
 MATRIX = ((-0.1, 2.0), (-2.0, -0.1))
 START = (2.0, 0.0)
@@ -39,40 +40,13 @@ def data(dtype):
 
 
 def diffrax_gradient(field, y0, ts, wanted):
-    """The same gradient by jitted diffrax, or None where it is not installed."""
-    try:
-        import diffrax
-        import jax
-        import jax.numpy as jnp
-    except ImportError:
-        return None
-    jax.config.update("jax_enable_x64", y0.dtype == torch.float64)
-    weights = [
-        (jnp.asarray(m.weight.detach().numpy()), jnp.asarray(m.bias.detach().numpy()))
-        for m in (field.net[0], field.net[2])
-    ]
-    start, times, target = (jnp.asarray(x.numpy()) for x in (y0, ts, wanted))
-
-    def vector_field(t, y, w):
-        (a, b), (c, d) = w
-        return c @ jnp.tanh(a @ y**3 + b) + d
-
-    def loss(w):
-        ys = diffrax.diffeqsolve(
-            diffrax.ODETerm(vector_field),
-            diffrax.Dopri5(),
-            times[0],
-            times[-1],
-            None,
-            start,
-            w,
-            saveat=diffrax.SaveAt(ts=times),
-            stepsize_controller=diffrax.PIDController(**TOLERANCES),
-        ).ys
-        return ((ys - target) ** 2).mean()
-
-    gradient = jax.jit(jax.grad(loss))
-    return lambda: jax.block_until_ready(gradient(weights))
+    """The same gradient by jitted diffrax."""
+    jax = jax_peers.configured(y0.dtype)
+    states = jax_peers.diffrax_dopri5(lambda t, y, w: jax_peers.network(w, y**3), (0.0, END), ts, **TOLERANCES)
+    start, target = jax_peers.array(y0), jax_peers.array(wanted)
+    return jax_peers.jitted(
+        jax.grad(lambda w: ((states(start, w) - target) ** 2).mean()), jax_peers.layer_weights(field)
+    )
 
 
 def case(dtype, repeats, engines):
@@ -87,7 +61,6 @@ def case(dtype, repeats, engines):
             field.zero_grad()
             solution = ude.solve(problem, ude.Dopri5(), save_at=ts, engine=engine, dense=False, **TOLERANCES)
             ((solution.ys - wanted) ** 2).mean().backward()
-            return solution
 
         return run
 
@@ -97,30 +70,16 @@ def case(dtype, repeats, engines):
 
     first = {engine: once(ours(engine)) for engine in engines}
     runs = {engine: ours(engine) for engine in engines} | {"torchdiffeq": theirs}
-    diffrax = diffrax_gradient(field, y0, ts, wanted)
-    if diffrax:
-        runs["diffrax (jit)"] = diffrax
+    runs |= installed({"diffrax (jit)": lambda: diffrax_gradient(field, y0, ts, wanted)})
     seconds = side_by_side(runs, repeats)
-    theirs()
-    reference = torch.cat([p.grad.flatten() for p in field.parameters()])
-    ours(engines[0])()
-    gap = (torch.cat([p.grad.flatten() for p in field.parameters()]) - reference).norm() / reference.norm()
-    width = str(dtype).removeprefix("torch.")
-    return [
-        Row(
-            task=f"spiral gradient, {width}, {engine}",
-            ours=seconds[engine],
-            peer=seconds[peer],
-            peer_name=peer,
-            target=(">= 25" if peer == "torchdiffeq" else "printed") if engine == "loop" else "",
-            note=f"first call {first[engine]:.1f} s; gradients differ by {float(gap):.0e}"
-            if peer == "torchdiffeq"
-            else "",
-        )
-        for engine in engines
-        for peer in ("torchdiffeq", "diffrax (jit)")
-        if peer in runs
-    ]
+    gap = gradient_gap(field, ours(engines[0]), theirs)
+    return against_peers(
+        f"spiral gradient, {str(dtype).removeprefix('torch.')}",
+        seconds,
+        engines,
+        targets={("loop", "torchdiffeq"): ">= 25", ("loop", "diffrax (jit)"): "printed"},
+        notes={engine: f"first call {first[engine]:.1f} s; gradients differ by {gap:.0e}" for engine in engines},
+    )
 
 
 def run(*, smoke: bool) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import ude
-from benchmarks.speed.measure import Row, once, side_by_side
+from benchmarks.speed.measure import Row, against_peers, once, side_by_side
 
 MU, PERIOD = 2.0, 7.6297  # the period for mu = 2
 
@@ -59,25 +59,21 @@ def case(batch, repeats):
         odeint(counted, y0, ends, rtol=1e-5, atol=1e-5, method="dopri5")
         counts["torchdiffeq"] = (calls - 2) // 6
 
-    rows = []
     with torch.no_grad():
         compile_seconds = {name: once(ours(name)) for name in engines if name != "eager"}
         seconds = side_by_side({name: ours(name) for name in engines} | {"torchdiffeq": theirs}, repeats)
-    per_step = {name: seconds[name] / counts[name] for name in seconds}
+    notes = {}
     for engine in engines:
-        note = f"per attempted step; {counts[engine]} against {counts['torchdiffeq']} steps"
-        note += f"; compile {compile_seconds[engine]:.1f} s once" if engine in compile_seconds else ""
-        rows.append(
-            Row(
-                task=f"van der Pol step, batch {batch}, {engine}",
-                ours=per_step[engine],
-                peer=per_step["torchdiffeq"],
-                peer_name="torchdiffeq",
-                target=">= 10" if engine == "compiled, unroll=8" and batch == 256 else "",
-                note=note,
-            )
-        )
-    return rows
+        notes[engine] = f"per attempted step; {counts[engine]} against {counts['torchdiffeq']} steps"
+        if engine in compile_seconds:
+            notes[engine] += f"; compile {compile_seconds[engine]:.1f} s once"
+    return against_peers(
+        f"van der Pol step, batch {batch}",
+        {name: seconds[name] / counts[name] for name in seconds},
+        engines,
+        targets={("compiled, unroll=8", "torchdiffeq"): ">= 10"} if batch == 256 else {},
+        notes=notes,
+    )
 
 
 def run(*, smoke: bool) -> list[Row]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 
 import ude
-from benchmarks.speed.measure import Row, side_by_side
+from benchmarks.speed import jax_peers
+from benchmarks.speed.measure import Row, against_peers, installed, side_by_side
+
+TOLERANCES = {"rtol": 1e-5, "atol": 1e-5}
 
 
 class Field(torch.nn.Module):
@@ -17,42 +20,14 @@ class Field(torch.nn.Module):
         return torch.tanh(self.out(torch.tanh(self.into(y))))
 
 
-def diffrax_runs(network, y0):
-    """The same solve and gradient by jitted diffrax, the batch as one state; empty where it is not installed."""
-    try:
-        import diffrax
-        import jax
-        import jax.numpy as jnp
-    except ImportError:
-        return {}
-    jax.config.update("jax_enable_x64", False)
-    weights = [
-        (jnp.asarray(x.weight.detach().numpy()), jnp.asarray(x.bias.detach().numpy())) for x in network.children()
-    ]
-    start = jnp.asarray(y0.numpy())
-
-    def field(t, y, w):
-        for a, b in w:
-            y = jnp.tanh(y @ a.T + b)
-        return y
-
-    def end(w):
-        return diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            diffrax.Dopri5(),
-            0.0,
-            1.0,
-            None,
-            start,
-            w,
-            stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-5),
-        ).ys
-
-    forward, gradient = jax.jit(end), jax.jit(jax.grad(lambda w: (end(w) ** 2).mean()))
-    return {
-        "forward": lambda: jax.block_until_ready(forward(weights)),
-        "gradient": lambda: jax.block_until_ready(gradient(weights)),
-    }
+def diffrax_run(network, y0, *, gradient):
+    """The same solve or gradient by jitted diffrax, the batch as one state."""
+    jax = jax_peers.configured(y0.dtype)
+    weights, start = jax_peers.layer_weights(network), jax_peers.array(y0)
+    end = jax_peers.diffrax_dopri5(lambda t, y, w: jax.numpy.tanh(jax_peers.network(w, y)), (0.0, 1.0), **TOLERANCES)
+    if gradient:
+        return jax_peers.jitted(jax.grad(lambda w: (end(start, w) ** 2).mean()), weights)
+    return jax_peers.jitted(lambda w: end(start, w), weights)
 
 
 def run(*, smoke: bool) -> list[Row]:
@@ -69,36 +44,28 @@ def run(*, smoke: bool) -> list[Row]:
                 ude.ODEProblem(network, y0, (0.0, 1.0)),
                 ude.Dopri5(),
                 save_at=ends[1:],
-                rtol=1e-5,
-                atol=1e-5,
                 dense=False,
                 engine=engine,
+                **TOLERANCES,
             ).ys
             return torch.autograd.grad(ys.square().mean(), list(network.parameters())) if gradient else ys
 
     def theirs(*, gradient):
         with torch.set_grad_enabled(gradient):
-            ys = odeint(network, y0, ends, rtol=1e-5, atol=1e-5, method="dopri5")[1:]
+            ys = odeint(network, y0, ends, method="dopri5", **TOLERANCES)[1:]
             return torch.autograd.grad(ys.square().mean(), list(network.parameters())) if gradient else ys
 
-    rows, peers = [], diffrax_runs(network, y0)
-    engines = ("eager", "compiled")
+    rows, engines = [], ("eager", "compiled")
     for name, gradient in (("forward", False), ("gradient", True)):
         runs = {engine: lambda e=engine, g=gradient: ours(e, gradient=g) for engine in engines}
         runs["torchdiffeq"] = lambda g=gradient: theirs(gradient=g)
-        if peers:
-            runs["diffrax (jit)"] = peers[name]
+        runs |= installed({"diffrax (jit)": lambda g=gradient: diffrax_run(network, y0, gradient=g)})
         seconds = side_by_side(runs, repeats=1 if smoke else 5, warm_up=1)
-        rows += [
-            Row(
-                task=f"{size}-{width}-{size}, batch {batch}, dopri5, tolerance 1e-5, float32, {name}, {engine}",
-                ours=seconds[engine],
-                peer=seconds[peer],
-                peer_name=peer,
-                target=(">= 1.5" if peer == "torchdiffeq" else ">= 1") if gradient else "",
-            )
-            for engine in engines
-            for peer in ("torchdiffeq", "diffrax (jit)")
-            if peer in seconds
-        ]
+        targets = {"torchdiffeq": ">= 1.5", "diffrax (jit)": ">= 1"} if gradient else {}
+        rows += against_peers(
+            f"{size}-{width}-{size}, batch {batch}, dopri5, tolerance 1e-5, float32, {name}",
+            seconds,
+            engines,
+            targets={(engine, peer): target for engine in engines for peer, target in targets.items()},
+        )
     return rows
