@@ -30,6 +30,7 @@ NAMES = (
     "robertson",
     "bouncing_balls",
     "wide_field",
+    "linear_layers",
     "replicates",
     "stlsq",
     "memory",
@@ -37,6 +38,15 @@ NAMES = (
     "ode_series",
 )
 PACKAGES = ("torch", "torchdiffeq", "torchode", "diffrax", "folx", "jax", "pysindy", "scipy")
+
+
+def processor() -> str:
+    """The processor's name and, of the vector instructions that torch would use, the widest."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def header() -> str:
@@ -49,8 +59,8 @@ def header() -> str:
             continue
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return (
-        f"commit {commit.stdout.strip() or 'unknown'}, {platform.machine()}, {os.cpu_count()} cores, 1 thread, "
-        f"Python {platform.python_version()}, {', '.join(found)}"
+        f"commit {commit.stdout.strip() or 'unknown'}, {platform.machine()}, {processor()}, {os.cpu_count()} cores, "
+        f"1 thread, Python {platform.python_version()}, {', '.join(found)}"
     )
 
 
