@@ -105,11 +105,11 @@ def _run_all(run: RunSegment, point: Point, max_steps: int, length: Callable[[in
     segments: list[Segment] = []
     left, offset = max_steps, torch.zeros_like(point.status)
     while left > 0 and bool((point.status < 0).any()):
-        segment = run(point, min(left, length(len(segments))), offset)
-        point = segment.point
-        offset = offset + segment.numbers.accepted.sum(0)
-        left -= len(segment.numbers.accepted)
-        segments.append(segment)
+        if segments:
+            offset = offset + segments[-1].numbers.accepted.sum(0)
+        segments.append(run(point, min(left, length(len(segments))), offset))
+        point = segments[-1].point
+        left -= len(segments[-1].numbers.accepted)
     return segments
 
 

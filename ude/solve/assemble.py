@@ -12,6 +12,7 @@ from ude.solve.adjoints import Numbers, Segment
 from ude.solve.engines import Task
 from ude.solve.interpolant import Interpolant
 from ude.solve.step import RUNNING, Point
+from ude.solve.times import Span
 
 
 def assemble(
@@ -19,10 +20,9 @@ def assemble(
     start: Point,
     segments: Sequence[Segment],
     times: Tensor | None,
-    direction: Tensor,
+    span: Span,
     evaluations: int,
     *,
-    t1: Tensor,
     only_end: bool,
     dense: bool,
 ) -> Solution:
@@ -33,9 +33,8 @@ def assemble(
         start: Where it began.
         segments: What was done.
         times: Times to save at, `(times, batch)`; None for every step.
-        direction: 1 or -1 per sample.
+        span: The interval, its end on the autograd graph.
         evaluations: Evaluations of the vector field before the first step.
-        t1: End of the interval, on the autograd graph.
         only_end: The end is the only time to save at.
         dense: Keep the continuous solution.
     """
@@ -56,13 +55,13 @@ def assemble(
         nfe=evaluations + attempts * task.method.evaluations + extra, accepted=accepted, rejected=attempts - accepted
     )
     if times is None:
-        ts, ys = _every_step(start, segments, numbers, status, t1)
+        ts, ys = _every_step(start, segments, numbers, status, span.t1)
     else:
         ts, ys = times, _at_end(end, status) if only_end else _at_times(start, segments, times)
     interpolant = None
     if dense and len(segments) <= 1:
         trace = segments[0].trace if segments else None
-        interpolant = Interpolant(task=task, trace=trace, t0=start.t, t1=end.t, y0=start.y, direction=direction)
+        interpolant = Interpolant(task=task, trace=trace, t0=start.t, t1=end.t, y0=start.y, direction=span.direction)
     column = (lambda x: x) if layout.batched else (lambda x: x[..., 0])
     return Solution(
         ts=ts if layout.batched else ts[:, 0],

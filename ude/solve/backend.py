@@ -11,6 +11,7 @@ from torch import Tensor
 from ude._typing import FlatField
 from ude.problems import Solution, Stats, Status, Steps
 from ude.solve.flatten import Layout
+from ude.solve.times import Span
 
 
 class BackendTask(NamedTuple):
@@ -57,7 +58,7 @@ def solve_by_backend(
     layout: Layout,
     field: FlatField,
     y0: Tensor,
-    span: tuple[Tensor, Tensor],
+    span: Span,
     times: Tensor | None,
     tolerances: tuple[Tensor, Tensor],
 ) -> tuple[Solution, str]:
@@ -68,7 +69,7 @@ def solve_by_backend(
         layout: Between the user's state and `(batch, state)`.
         field: Vector field.
         y0: Initial state, shape `(batch, state)`.
-        span: Start and end, each of shape `(batch,)`.
+        span: The interval.
         times: Times to save at, shape `(times, batch)`.
         tolerances: Relative and absolute tolerance.
 
@@ -80,7 +81,7 @@ def solve_by_backend(
     """
     if times is None:
         raise ValueError("A backend does not report its steps: name the times you want in `save_at`.")
-    ts = torch.cat([span[0].unsqueeze(0), times, span[1].unsqueeze(0)])
+    ts = torch.cat([span.t0.unsqueeze(0), times, span.t1.unsqueeze(0)])
     if not bool((ts == ts[:, :1]).all()):
         raise ValueError("A backend takes the same steps for all samples: they must share `t_span` and `save_at`.")
     ts = ts[:, 0]

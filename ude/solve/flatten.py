@@ -202,7 +202,7 @@ def broadcast_tolerance(name: str, value: float | State, layout: Layout, y0: Sta
         if not 0 <= value < float("inf"):
             raise ValueError(f"`{name}` must be a finite number that is not negative, got {value}.")
         # A positive floor keeps 0 / 0 out of the error ratio where state and tolerance vanish.
-        return like.new_tensor(max(value, smallest if name == "atol" else 0.0))
+        return like.new_full((), max(value, smallest if name == "atol" else 0.0))
     try:
         spread: Callable[[Any, Tensor], Tensor] = lambda y, v: torch.as_tensor(v).to(like).expand(y.shape)  # noqa: E731
         flat = layout.flatten(pytree.tree_map(spread, y0, value))

@@ -3,26 +3,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ude.problems import ODEProblem
 
+MANY = 1_000
+"""Times beyond which operations on tensors check them faster than Python."""
 
-def read_span(problem: ODEProblem, y0: Tensor) -> tuple[Tensor, Tensor]:
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The interval of every sample.
+
+    Args:
+        t0: Start, shape `(batch,)`.
+        t1: End, likewise.
+        direction: 1 or -1, likewise.
+        ends: Start and end as numbers, rounded as the tensors are; None where samples have ends of their own.
+    """
+
+    t0: Tensor
+    t1: Tensor
+    direction: Tensor
+    ends: tuple[float, float] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """All samples end where they start."""
+        if self.ends is not None:
+            return self.ends[0] == self.ends[1]
+        return not bool((self.t1.detach() != self.t0.detach()).any())
+
+    @property
+    def carries_gradient(self) -> bool:
+        """A start or an end is on the autograd graph."""
+        return self.t0.requires_grad or self.t1.requires_grad
+
+    def detach(self) -> Span:
+        """Return the same interval without gradient."""
+        return Span(self.t0.detach(), self.t1.detach(), self.direction, self.ends)
+
+
+def read_span(problem: ODEProblem, y0: Tensor) -> Span:
     """Return start and end as real tensors of shape `(batch,)`, having checked them.
 
     Raises:
         ValueError: If one has the wrong shape or is not finite.
     """
-    times = []
+    times, dtype = [], y0.real.dtype
     for name, value in zip(("t0", "t1"), problem.t_span, strict=True):
         if isinstance(value, int | float):
-            time, finite = torch.full((len(y0),), value, dtype=y0.real.dtype, device=y0.device), math.isfinite(value)
+            time, finite = torch.full((len(y0),), value, dtype=dtype, device=y0.device), math.isfinite(value)
         else:
-            time = torch.as_tensor(value, dtype=y0.real.dtype, device=y0.device)
+            time = torch.as_tensor(value, dtype=dtype, device=y0.device)
             finite = bool(time.isfinite().all())
             if time.ndim > problem.batched or (time.ndim and len(time) != len(y0)):
                 raise ValueError(
@@ -33,37 +70,49 @@ def read_span(problem: ODEProblem, y0: Tensor) -> tuple[Tensor, Tensor]:
         if not finite:
             raise ValueError(f"`{name}` in `t_span` must be finite, got {value}.")
         times.append(time)
-    return times[0], times[1]
+    t0, t1 = times
+    if all(isinstance(value, int | float) for value in problem.t_span):
+        start, end = torch.tensor(problem.t_span, dtype=dtype).tolist()
+        return Span(t0, t1, torch.full_like(t0, 1.0 if start <= end else -1.0), (start, end))
+    return Span(t0, t1, torch.where((t1 - t0).detach() < 0, -1.0, 1.0).to(t0.dtype))
 
 
-def read_save_at(
-    save_at: Tensor | Sequence[float] | None, t0: Tensor, t1: Tensor, *, batched: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the times to save at in the user's shape, and as `(times, batch)`, having checked them.
+def read_save_at(given: Tensor | None, span: Span, *, batched: bool) -> Tensor | None:
+    """Return the times to save at as `(times, batch)`, having checked them.
+
+    Args:
+        given: Those of the user, shape `(times,)` or `(times, batch)`; None to save every step.
+        span: The interval.
+        batched: Samples may have times of their own.
 
     Raises:
         ValueError: If they have the wrong shape, lie outside the interval, or turn back.
     """
-    if save_at is None:
-        return None, None
-    given = torch.as_tensor(save_at, dtype=t0.dtype, device=t0.device)
-    if not 1 <= given.ndim <= 1 + batched or (given.ndim == 2 and given.shape[1] != len(t0)) or len(given) == 0:
+    if given is None:
+        return None
+    batch = len(span.t0)
+    if not 1 <= given.ndim <= 1 + batched or (given.ndim == 2 and given.shape[1] != batch) or len(given) == 0:
         wanted = "(times,) or (times, batch)" if batched else "(times,)"
         raise ValueError(f"`save_at` must have shape {wanted} with at least one time, got {tuple(given.shape)}.")
     ts = given if given.ndim == 2 else given.unsqueeze(-1)
-    start, end = t0.detach(), t1.detach()
-    low, high = torch.minimum(start, end), torch.maximum(start, end)
-    if given.ndim == 1:
+    if not _follow(given, span):
+        start, end = span.t0.detach(), span.t1.detach()
+        low, high = torch.minimum(start, end), torch.maximum(start, end)
         # Shared times are checked once, against the part of the interval that all samples share.
-        shared_low, shared_high = low.max(), high.min()
-        inside = bool(((ts >= shared_low) & (ts <= shared_high)).all())
-    else:
-        inside = False
-    if not inside:
-        ts = _clamp(ts, low, high, start, end)
-    if len(ts) > 1:
-        _check_direction(ts, start, end)
-    return given, ts.expand(-1, len(t0))
+        if given.ndim == 2 or not bool(((ts >= low.max()) & (ts <= high.min())).all()):
+            ts = _clamp(ts, low, high, start, end)
+        if len(ts) > 1:
+            _check_direction(ts, start, end)
+    return ts.expand(-1, batch)
+
+
+def _follow(given: Tensor, span: Span) -> bool:
+    """Whether a few times, in an interval that all samples share, are seen at once to run from start to end."""
+    if span.ends is None or given.ndim == 2 or len(given) > MANY:
+        return False
+    start, end = span.ends
+    times = [start, *given.detach().tolist(), end]
+    return all(a <= b for a, b in pairwise(times)) if start <= end else all(a >= b for a, b in pairwise(times))
 
 
 def first_outside(ts: Tensor, low: Tensor, high: Tensor) -> tuple[int, int] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,29 +15,15 @@ from ude.solve.continuous.backwards import Cotangents, by_quadrature, jointly
 from ude.solve.continuous.forwards import sensitivities
 from ude.solve.continuous.pullback import Pullback, find_parameters
 from ude.solve.engines import Task
-
-Integrate = Callable[[Tensor, tuple[Tensor, Tensor], "Tensor | None"], Solution]
-"""Solves without recording, from flat initial states over an interval, saving at times."""
-
-
-class Given(NamedTuple):
-    """What the solution depends on, besides parameters.
-
-    Args:
-        y0: Flat initial state, shape `(batch, state)`.
-        t0: Start, shape `(batch,)`.
-        t1: End, shape `(batch,)`.
-        times: Times to save at, shape `(times, batch)`; None for the ends of all steps.
-    """
-
-    y0: Tensor
-    t0: Tensor
-    t1: Tensor
-    times: Tensor | None
+from ude.solve.integrate import Given
 
 
 def differentiable_states(
-    adjoint: ContinuousAdjoint, task: Task, given: Given, integrate: Integrate, solve: Callable[..., Solution]
+    adjoint: ContinuousAdjoint,
+    task: Task,
+    given: Given,
+    integrate: Callable[[Given], Solution],
+    solve: Callable[..., Solution],
 ) -> Solution:
     """Solve without recording, and give the saved states the gradient of a continuous adjoint.
 
@@ -52,24 +37,24 @@ def differentiable_states(
     Raises:
         ValueError: If this adjoint cannot give a gradient that is asked for.
     """
-    span = (given.t0.detach(), given.t1.detach())
+    span = given.span.detach()
     with torch.no_grad():
-        solution = integrate(given.y0.detach(), span, None if given.times is None else given.times.detach())
+        solution = integrate(Given(given.y0.detach(), span, None if given.times is None else given.times.detach()))
     if not torch.is_grad_enabled() or not bool(torch.atleast_1d(solution.success).all()):
         return solution
-    parameters = find_parameters(task.vector_field, task.p, task.field, span[0], given.y0)
+    parameters = find_parameters(task.vector_field, task.p, task.field, span.t0, given.y0)
     _check(task, given)
     times = given.times
     if times is None:
         times = solution.ts if task.layout.batched else solution.ts.unsqueeze(-1)
-    inputs = [x for x in (given.y0, given.t0, times, *parameters) if x.requires_grad]
+    inputs = [x for x in (given.y0, given.span.t0, times, *parameters) if x.requires_grad]
     if not inputs:
         return solution
     ys = task.layout.flatten(solution.ys, lead=1)
     if isinstance(adjoint, Forward):
-        if given.t0.requires_grad or times.requires_grad:
+        if given.span.t0.requires_grad or times.requires_grad:
             raise ValueError("`Forward()` has no gradient by times. Use another adjoint, or times that require none.")
-        pullback = sensitivities(task, given.y0, span, times, parameters, solve)
+        pullback = sensitivities(task, given.y0, (span.t0, span.t1), times, parameters, solve)
     else:
         pullback = _Backwards(adjoint, task, solution, given, times, parameters, solve)
     # The continuous extension carries no gradient, which would be lost without a word.
@@ -84,7 +69,7 @@ def _check(task: Task, given: Given) -> None:
         )
     if given.y0.is_complex():
         raise ValueError(f"A continuous adjoint needs real states, got {given.y0.dtype}. Use `adjoint=Direct()`.")
-    if given.times is None and given.t1.requires_grad:
+    if given.times is None and given.span.t1.requires_grad:
         raise ValueError("A continuous adjoint needs `t1` among the times of `save_at` for a gradient by it.")
 
 
@@ -104,14 +89,14 @@ class _Backwards:
         self.adjoint, self.task, self.solution, self.solve = adjoint, task, solution, solve
         self.given, self.times, self.parameters = given, times, tuple(parameters)
         if not isinstance(adjoint, Gauss):
-            _check_shared(adjoint, times, given.t0)
+            _check_shared(adjoint, times, given.span.t0)
 
     def __call__(self, cotangent: Tensor) -> list[Tensor]:
         given, field = self.given, self.task.field
         pullback = Pullback(field, self.parameters)
         # The equation is linear: a largest cotangent of 1 lets the tolerances mean what they mean for states.
         scale = cotangent.abs().max().clamp(min=torch.finfo(cotangent.dtype).tiny)
-        cotangents = Cotangents.of(self.times.detach(), cotangent / scale, given.t0.detach())
+        cotangents = Cotangents.of(self.times.detach(), cotangent / scale, given.span.t0.detach())
         if isinstance(self.adjoint, Gauss):
             a0, of_parameters = by_quadrature(self.adjoint, self.task, self.solution, cotangents, pullback, self.solve)
         else:
@@ -121,8 +106,8 @@ class _Backwards:
         results: list[Tensor] = []
         if given.y0.requires_grad:
             results.append((a0 + cotangents.at_start) * scale)
-        if given.t0.requires_grad:
-            results.append(-(a0 * field(given.t0.detach(), given.y0.detach())).sum(-1) * scale)
+        if given.span.t0.requires_grad:
+            results.append(-(a0 * field(given.span.t0.detach(), given.y0.detach())).sum(-1) * scale)
         if self.times.requires_grad:
             ys = self.task.layout.flatten(self.solution.ys, lead=1)
             rates = [field(t, y) for t, y in zip(self.times.detach(), ys, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ude.methods.explicit import ExplicitRungeKutta
 from ude.solve.compilation import kept_for
+from ude.solve.controllers import Controller
 from ude.solve.engines import Beginning, Task
 from ude.solve.native.bound import Bound, bind, rows_for_samples
 from ude.solve.native.build import NoCompiler
@@ -113,14 +115,16 @@ def _reason_against(task: Task, t: Tensor, y: Tensor) -> str | None:
 
 def _not_begun(task: Task, t: Tensor, y: Tensor) -> Point:
     """Return a point whose step and carry are still to be made."""
-    nothing = torch.zeros_like(t)
-    carries = task.method.init_evaluations
-    return Point(
-        t=t,
-        dt=nothing,
-        y=y,
-        carry=tuple(torch.zeros_like(y, requires_grad=False) for _ in range(carries)),
-        memory=task.controller.init(torch.ones_like(t)),
-        status=torch.full(t.shape, NOT_BEGUN),
-        stop=torch.zeros(t.shape, dtype=torch.int64),
-    )
+    dt, carry, memory, status, stop = _blank(task.method.init_evaluations, task.controller, *y.shape, y.dtype)
+    return Point(t=t, dt=dt, y=y, carry=carry, memory=memory, status=status, stop=stop)
+
+
+@functools.lru_cache(maxsize=64)
+def _blank(carries: int, controller: Controller, batch: int, dimension: int, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Return step, carry, memory, status and stop of samples before the code begins; one number in memory each."""
+    with torch.inference_mode(False), torch.no_grad():
+        zero, one = torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype)
+        carry = tuple(zero.expand(batch, dimension) for _ in range(carries))
+        memory = tuple(x.expand(batch) for x in controller.init(one))
+        status, stop = torch.full((1,), NOT_BEGUN).expand(batch), torch.zeros(1, dtype=torch.int64).expand(batch)
+        return zero.expand(batch), carry, memory, status, stop

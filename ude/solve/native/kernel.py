@@ -38,22 +38,26 @@ class Chunk(NamedTuple):
     """What one call left.
 
     Args:
-        start: Times at which it began, shape `(batch,)`.
-        begun: Samples whose first point it made, likewise.
+        start: Times at which it began, shape `(batch,)`; None where no way back is wanted.
+        begun: Samples whose first point it made, likewise; None if there are none.
         numbers: `t`, `dt`, `t1`, error and stiffness, shape `(attempts, 5, batch)`.
         flags: Active and accepted, shape `(attempts, 2, batch)`.
         states: Shape `(attempts, 2 + stages, batch, state)`; no rows if not wanted.
         history: State and carry at the start of every attempt, `(attempts, numbers, batch)`; likewise.
         made: Attempts of every group of samples.
+        unfinished: Some sample is not done.
+        complete: All times to save at have been saved.
     """
 
-    start: Tensor
-    begun: Tensor
+    start: Tensor | None
+    begun: Tensor | None
     numbers: Tensor
     flags: Tensor
     states: Tensor
     history: Tensor
     made: Tensor
+    unfinished: bool
+    complete: bool
 
 
 def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: bool) -> tuple[Point, Trace]:
@@ -75,7 +79,7 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         state = _copied(point)
         kept = {"keep_states": keep_states, "keep_history": differentiate}
         chunks: list[Chunk] = []
-        while attempts > 0 and (not chunks or bool((state.status < 0).any())):
+        while attempts > 0 and (not chunks or chunks[-1].unfinished):
             rows = min(attempts, _rows(bound, chunks, len(state.t)))
             chunk = _call_forward(bound, library, state, outputs, rows, first=not chunks, **kept)
             chunks.append(chunk)
@@ -88,8 +92,9 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         _joined([getattr(chunk, name) for chunk in chunks]) for name in ("numbers", "flags", "states")
     )
     if differentiate:
-        numbers = numbers.clone()  # the record of the way back is not the user's to change
+        numbers, flags = numbers.clone(), flags.clone()  # the record of the way back is not the user's to change
     t, dt, t1, error, stiffness = numbers.unbind(1)
+    active, accepted = flags.unbind(1)
     values = outputs.values
     if differentiate:
         given = [point.y, *point.carry, *(bound.wholes[i] for i in bound.wanted)]
@@ -108,10 +113,10 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
         t1=t1,
         error=error,
         stiffness=stiffness,
-        active=flags[:, 0],
-        accepted=flags[:, 1],
+        active=active,
+        accepted=accepted,
         store=PackedAttempts(states),
-        saved=None if save is None else _saved(outputs._replace(values=values)),
+        saved=None if save is None else _saved(outputs._replace(values=values), complete=chunks[-1].complete),
     )
     return state, trace
 
@@ -160,23 +165,19 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _outputs(save: AtTimes | None, point: Point) -> Outputs:
-    batch = len(point.t)
     count = 0 if save is None else len(save.ts)
-    return Outputs(
-        save=save,
-        values=point.y.new_empty(count, *point.y.shape, requires_grad=False),
-        earliest=torch.full((batch,), count),
-        following=torch.zeros(batch, dtype=torch.int64),
-    )
+    values = point.y.new_empty(count, *point.y.shape, requires_grad=False)
+    return Outputs(save, values, *torch.empty(2, len(point.t), dtype=torch.int64).unbind())
 
 
-def _saved(outputs: Outputs) -> Saved:
+def _saved(outputs: Outputs, *, complete: bool) -> Saved:
     count, batch = len(outputs.values), len(outputs.following)
-    complete = bool((outputs.earliest == 0).all() & (outputs.following == count).all())
-    place = torch.arange(count).unsqueeze(-1)
-    done = (place >= outputs.earliest) & (place < outputs.following) if not complete else None
-    place = place.expand(count, batch) if done is None else torch.where(done, place, -1)
-    return Saved(outputs.values, place, torch.zeros(batch, dtype=torch.int64), complete)
+    evaluations = torch.zeros(batch, dtype=torch.int64)
+    place = torch.arange(count).unsqueeze(-1).expand(count, batch)
+    if complete:
+        return Saved(outputs.values, place, evaluations, complete=True)
+    done = (place >= outputs.earliest) & (place < outputs.following)
+    return Saved(outputs.values, torch.where(done, place, -1), evaluations)
 
 
 def _call_forward(
@@ -193,16 +194,13 @@ def _call_forward(
     """Make up to `rows` attempts; `state` and `outputs` are overwritten."""
     signature = bound.code.signature
     batch, y = len(state.t), state.y
-    made = torch.zeros(-(-batch // signature.lanes), dtype=torch.int64)
-    chunk = Chunk(
-        start=state.t.clone(),
-        begun=state.status == NOT_BEGUN,
-        numbers=y.new_empty(rows, 5, batch),
-        flags=torch.empty(rows, 2, batch, dtype=torch.bool),
-        states=y.new_empty(rows if keep_states else 0, 2 + signature.stages, *y.shape),
-        history=y.new_empty(rows if keep_history else 0, signature.history, batch),
-        made=made,
-    )
+    numbers = y.new_empty(rows, 5, batch)
+    flags = torch.empty(rows, 2, batch, dtype=torch.bool)
+    states = y.new_empty(rows if keep_states else 0, 2 + signature.stages, *y.shape)
+    history = y.new_empty(rows if keep_history else 0, signature.history, batch)
+    made = torch.empty(-(-batch // signature.lanes), dtype=torch.int64)
+    report = (ctypes.c_int64 * 2)()
+    start, begun = (state.t.clone(), _begun(state)) if keep_history else (None, None)
     size, times = _sizes(batch, rows, outputs, first=first)
     pointers = [
         *times,
@@ -210,18 +208,27 @@ def _call_forward(
         outputs.values,
         outputs.earliest,
         _origin(outputs, state),
-        chunk.numbers,
-        chunk.flags,
-        chunk.states,
-        chunk.history,
+        numbers,
+        flags,
+        states,
+        history,
         made,
+        report,
         *_memory(state),
         *bound.fixed,
     ]
     most = _call(library.forward, size, pointers)
     if len(made) > 1:
-        _call(library.level, [0, batch, batch, most], [chunk.numbers, chunk.flags, made, state.t])
-    return chunk._replace(**{name: getattr(chunk, name)[:most] for name in ("numbers", "flags", "states", "history")})
+        _call(library.level, [0, batch, batch, most], [numbers, flags, made, state.t])
+    unfinished, incomplete = report
+    if most < rows:
+        numbers, flags, states, history = (x.narrow(0, 0, min(most, len(x))) for x in (numbers, flags, states, history))
+    return Chunk(start, begun, numbers, flags, states, history, made, bool(unfinished), not incomplete)
+
+
+def _begun(state: Point) -> Tensor | None:
+    begun = state.status == NOT_BEGUN
+    return begun if bool(begun.any()) else None
 
 
 def _origin(outputs: Outputs, state: Point) -> Tensor:
@@ -237,12 +244,17 @@ def _sizes(batch: int, rows: int, outputs: Outputs, *, first: bool) -> tuple[lis
     return [0, batch, batch, rows, len(save.ts), *strides, int(first)], [save.ts, save.direction]
 
 
-def _call(function: Any, size: Sequence[int], tensors: Sequence[Tensor | None]) -> int:
-    """Call generated code with numbers and places in memory; None, or no numbers, is a null pointer."""
+def _call(function: Any, size: Sequence[int], places: Sequence[Any]) -> int:
+    """Call generated code with numbers and places in memory; None, or a tensor without numbers, is a null pointer."""
+    pointers = [_address(x) for x in places]
     sizes = (ctypes.c_int64 * len(size))(*size)
-    places = (ctypes.c_void_p * len(tensors))(*(0 if x is None or x.numel() == 0 else x.data_ptr() for x in tensors))
-    function.restype = ctypes.c_int64
-    return function(sizes, places)
+    return function(sizes, (ctypes.c_void_p * len(pointers))(*pointers))
+
+
+def _address(x: Tensor | ctypes.Array[Any] | None) -> int:
+    if x is None:
+        return 0
+    return x.data_ptr() if isinstance(x, Tensor) else ctypes.addressof(x)
 
 
 def _pull_back(
@@ -250,31 +262,28 @@ def _pull_back(
 ) -> list[Tensor]:
     """Return the cotangents of state and carry at the start, and of the inputs that carry a gradient."""
     library, signature = backward_library(bound), bound.code.signature
-    wanted, fixed = (
-        [(slot.shared, bound.wholes[i]) for slot, i in zip(bound.slots, bound.wanted, strict=True)],
-        bound.fixed,
-    )
-    batch, carries = len(chunks[0].start), signature.carries
+    wholes = [bound.wholes[i] for i in bound.wanted]
+    batch, carries = len(outputs.following), signature.carries
     values, y, *rest = cotangents
     carry, (error, stiffness, states) = rest[:carries], rest[carries:]
-    shape = (batch, signature.dimension)
 
     def fresh(x: Tensor | None) -> Tensor:
         if x is None:
-            return torch.zeros(shape, dtype=signature.dtype)
+            return torch.zeros(batch, signature.dimension, dtype=signature.dtype)
         return x.clone(memory_format=torch.contiguous_format)
 
     ends = [fresh(y), *(fresh(x) for x in carry)]
-    sums = [torch.zeros(x.shape, dtype=x.dtype) for _, x in wanted]
-    totals = [torch.zeros_like(x) for x in sums]
+    sums = [torch.zeros(x.shape, dtype=x.dtype) for x in wholes]
+    # What samples have of their own is written, not added to: it is summed over the calls here.
+    own = [(i, torch.zeros_like(sums[i])) for i, slot in enumerate(bound.slots) if not slot.shared]
     following = outputs.following.clone()
     values = None if values is None else values.contiguous()
     stop = sum(len(chunk.numbers) for chunk in chunks)
     for i in range(len(chunks) - 1, -1, -1):
         chunk = chunks[i]
-        begin = stop - len(chunk.numbers)
-        rows = slice(begin, stop)
-        stop = begin
+        assert chunk.start is not None  # it was kept for the way back
+        rows = slice(stop - len(chunk.numbers), stop)
+        stop = rows.start
         size, times = _sizes(batch, len(chunk.numbers), outputs, first=i == 0)
         pointers = [
             *times,
@@ -287,17 +296,15 @@ def _pull_back(
             chunk.made,
             values,
             *(None if x is None else x[rows].contiguous() for x in (error, stiffness, states)),
-            chunk.begun if bool(chunk.begun.any()) else None,
+            chunk.begun,
             *ends,
             *sums,
-            *fixed,
+            *bound.fixed,
         ]
-        for (shared, _), x in zip(wanted, sums, strict=True):
-            if not shared:
-                x.zero_()
         _call(library.backward, size, pointers)
-        for (shared, _), x, total in zip(wanted, sums, totals, strict=True):
-            if not shared:
-                total += x
-    grads = [x if shared else total for (shared, _), x, total in zip(wanted, sums, totals, strict=True)]
-    return [*ends, *grads]
+        for number, total in own:
+            total += sums[number]
+            sums[number].zero_()
+    for number, total in own:
+        sums[number] = total
+    return [*ends, *sums]

@@ -3,7 +3,7 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
     const int64_t begin = size[0], end = size[1], batch = size[2], capacity = size[3];
     const bool is_first = size[7];
     @SAVING@
-    int64_t* next = (int64_t*)ptr[2];      // the first time that is still to be saved
+    int64_t* next = (int64_t*)ptr[2];      // the first time that is still to be saved; overwritten
     Real* saved = (Real*)ptr[3];           // [saves][batch][D]
     int64_t* earliest = (int64_t*)ptr[4];  // the first time that was saved
     const Real* origin = (const Real*)ptr[5];
@@ -12,7 +12,8 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
     Real* states = (Real*)ptr[8];          // [attempts][2 + STAGES][batch][D], or null: y1, y0, stages
     Real* history = (Real*)ptr[9];         // [attempts][H][batch], or null: state and carry before the attempt
     int64_t* made = (int64_t*)ptr[10];     // attempts of every group
-    void* const* memory = ptr + 11;        // the point, overwritten
+    int64_t* report = (int64_t*)ptr[11];   // made 1: a sample is not done; a time was not saved
+    void* const* memory = ptr + 12;        // the point, overwritten
     void* const* given = memory + POINTS;
     @SHARED@
     int64_t most = 0;
@@ -32,7 +33,7 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
         for (int l = 0; l < count; ++l) {
             const int64_t b = first + l;
             const Real begins = get(t[0], l);
-            int64_t s = next[b];
+            int64_t s = is_first ? 0 : next[b];
             put(towards, l, directions[b]);
             if (is_first) {
                 // States saved at the very start; earlier times are none of this solve.
@@ -67,7 +68,12 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
         }
         most = row > most ? row : most;
         made[first / W] = row;
-        for (int l = 0; l < count; ++l) next[first + l] = place[l];
+        for (int l = 0; l < count; ++l) {
+            const int64_t b = first + l;
+            next[b] = place[l];
+            if (get(status[0], l) < 0) report[0] = 1;
+            if (earliest[b] != 0 || place[l] != saves) report[1] = 1;
+        }
         @STORE@
     }
     return most;
