@@ -21,14 +21,16 @@ extern "C" int64_t backward(const int64_t* size, void* const* ptr) {
     @SHARED@
     for (int64_t first = begin; first < end; first += W) {
         const int count = end - first < W ? end - first : W;
-        int64_t sample[W], place[W];
+        int64_t sample[W];
+        alignas(64) int32_t place[W];
         Num towards = num(1);
         for (int l = 0; l < W; ++l) {
             sample[l] = first + (l < count ? l : count - 1);
             place[l] = l < count ? next[first + l] - 1 : -1;
             put(towards, l, directions[sample[l]]);
         }
-        Num soon = times_at(place, sample, -INFINITY);
+        if (first == begin || !share) fill_line(sample);
+        Num soon = times_at(place);
         @LOAD@
         for (int64_t row = made[first / W] - 1; row >= 0; --row) {
             B active, taken;
@@ -92,5 +94,6 @@ extern "C" int64_t backward(const int64_t* size, void* const* ptr) {
             }
         @STORE@
     }
+    std::free(line);
     return 0;
 }

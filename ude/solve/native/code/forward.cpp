@@ -27,7 +27,8 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
         }
         for (int l = count; l < W; ++l) put(status[0], l, 0);
 
-        int64_t place[W];
+        alignas(64) int32_t place[W];
+        int64_t target[W];  // where the state at that time goes
         Num towards = num(1);
         for (int l = 0; l < W; ++l) place[l] = saves;
         for (int l = 0; l < count; ++l) {
@@ -46,7 +47,9 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
             }
             place[l] = s;
         }
-        Num soon = times_at(place, sample, INFINITY);
+        for (int l = 0; l < W; ++l) target[l] = (place[l] * batch + sample[l]) * D;
+        if (first == begin || !share) fill_line(sample);
+        Num soon = times_at(place);
 
         int64_t row = 0;
         for (; row < capacity && any(eq(status[0], i64(RUNNING))); ++row) {
@@ -76,6 +79,7 @@ extern "C" int64_t forward(const int64_t* size, void* const* ptr) {
         }
         @STORE@
     }
+    std::free(line);
     return most;
 }
 

@@ -1,6 +1,7 @@
 // Numbers of LANES samples side by side, and what can be done with them.
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
@@ -116,7 +117,7 @@ COMPARE(lt, <) COMPARE(le, <=) COMPARE(gt, >) COMPARE(ge, >=) COMPARE(eq, ==) CO
     inline X name(X x) { \
         alignas(64) decltype(get(x, 0)) a[W], r[W]; \
         std::memcpy(a, &x, sizeof x); \
-        for (int l = 0; l < W; ++l) r[l] = f(a[l]); \
+        _Pragma("omp simd") for (int l = 0; l < W; ++l) r[l] = f(a[l]); \
         std::memcpy(&x, r, sizeof x); \
         return x; \
     }
@@ -125,7 +126,7 @@ COMPARE(lt, <) COMPARE(le, <=) COMPARE(gt, >) COMPARE(ge, >=) COMPARE(eq, ==) CO
         alignas(64) decltype(get(x, 0)) a[W], b[W], r[W]; \
         std::memcpy(a, &x, sizeof x); \
         std::memcpy(b, &y, sizeof y); \
-        for (int l = 0; l < W; ++l) r[l] = f(a[l], b[l]); \
+        _Pragma("omp simd") for (int l = 0; l < W; ++l) r[l] = f(a[l], b[l]); \
         std::memcpy(&x, r, sizeof x); \
         return x; \
     }
@@ -191,7 +192,12 @@ template <class X, class Y> inline void store(X x, Y* to, int64_t stride, int64_
     for (int l = 0; l < count; ++l) to[(first + l) * stride] = (Y)get(x, l);
 }
 inline void store(B x, bool* to, int64_t stride, int64_t first, int count) {
-    for (int l = 0; l < count; ++l) to[(first + l) * stride] = get(x, l) != 0;
+    alignas(64) int32_t m[W];
+    alignas(64) bool r[W];
+    std::memcpy(m, &x, sizeof x);
+    _Pragma("omp simd") for (int l = 0; l < W; ++l) r[l] = m[l] != 0;
+    if (stride == 1 && count == W) std::memcpy(to + first, r, sizeof r);
+    else for (int l = 0; l < count; ++l) to[(first + l) * stride] = r[l];
 }
 template <class X, class Y> inline void store_row(X x, Y* to, int count) {
     if (count == W) std::memcpy(to, &x, sizeof(x));
@@ -203,7 +209,8 @@ template <class X, class Y> inline void load_row(X& x, const Y* from, int count)
 }
 template <class X, class Y> inline void spill(X x, Y* to) { std::memcpy(to, &x, sizeof x); }
 inline bool any(B x) {
-    int32_t r = 0;
-    for (int l = 0; l < W; ++l) r |= get(x, l);
+    alignas(64) int32_t m[W], r = 0;
+    std::memcpy(m, &x, sizeof x);
+    _Pragma("omp simd reduction(|:r)") for (int l = 0; l < W; ++l) r |= m[l];
     return r != 0;
 }

@@ -14,10 +14,11 @@ if (any(taken & le(soon, towards * until))) {
         spill(pending, chosen);
         // Without a branch: a sample that has nothing to save writes to where nobody reads.
         for (int l = 0; l < W; ++l) {
-            Real* to = chosen[l] ? saved + (place[l] * batch + sample[l]) * D : scratch;
+            Real* to = chosen[l] ? saved + target[l] : scratch;
             for (int i = 0; i < D; ++i) to[i] = result[i][l];
+            target[l] -= chosen[l] * batch * D;
             place[l] -= chosen[l];
         }
-        soon = times_at(place, sample, INFINITY);
+        soon = times_at(place);
     }
 }

@@ -14,11 +14,11 @@ if (from_saved && any(taken & gt(soon, towards * t[0]))) {
         alignas(64) int32_t chosen[W];
         spill(pending, chosen);
         for (int l = 0; l < W; ++l) {
-            const Real* from = chosen[l] ? from_saved + (place[l] * batch + sample[l]) * D : from_saved;
+            const Real* from = chosen[l] ? from_saved + ((int64_t)place[l] * batch + sample[l]) * D : from_saved;
             for (int i = 0; i < D; ++i) arriving[i][l] = chosen[l] ? from[i] : 0;
             place[l] += chosen[l];
         }
-        soon = times_at(place, sample, -INFINITY);
+        soon = times_at(place);
         Num incoming[D];
         for (int i = 0; i < D; ++i) {
             Num x;
