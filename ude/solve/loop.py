@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,28 +20,16 @@ from ude.solve.engines import Beginning, Task
 from ude.solve.flatten import Layout
 from ude.solve.lowering import lower_natively
 from ude.solve.native import begin_natively
+from ude.solve.replayed import Replayed
+from ude.solve.rows import NUMBERS, Rows, numbers_of, states_of, trace_of
 from ude.solve.step import RUNNING, Limits, Point, attempt
-from ude.solve.trace import PackedAttempts, Trace
+from ude.solve.trace import Trace
 
-NUMBERS = 7
-"""Of every attempt and sample: `t`, `dt`, `t1`, error ratio, stiffness, and the flags active and accepted."""
 MEMORY = 64 * 2**20
 """Bytes that one call of the loop may fill with states and stages."""
 
 
-class Record(NamedTuple):
-    """Where the loop writes what it does, row by row.
-
-    Args:
-        numbers: Shape `(attempts, 7, batch)`.
-        states: `y1`, `y0` and the stages, shape `(attempts, 2 + stages, batch, state)`; no rows if not needed.
-    """
-
-    numbers: Tensor
-    states: Tensor
-
-
-Run: TypeAlias = Callable[[VectorField, Any, Limits, Point, Record, Tensor], tuple[Tensor, Point]]
+Run: TypeAlias = Callable[[VectorField, Any, Limits, Point, Rows, Tensor], tuple[Tensor, Point]]
 """Makes at most as many attempts as the last argument says; returns their number and where they led."""
 
 
@@ -56,9 +44,13 @@ class Loop:
     method and shapes reuse the result, whatever the values, tolerances and time spans, and later processes find the
     machine code on disk. The vector field must be traceable by `torch.compile(fullgraph=True)`.
 
-    What the generated code does not take, such as samples that depend on each other, random numbers, large networks
-    or another device, goes through `torch.while_loop`, whose first solve takes ten seconds or more; and through
-    `Compiled()` if it carries a gradient or the method is not explicit. The logger says why at the level INFO.
+    What the generated code does not take, such as samples that depend on each other, random numbers or large networks,
+    goes through `torch.while_loop`, whose first solve takes ten seconds or more; and through `Compiled()` if it
+    carries a gradient or the method is not explicit. The logger says why at the level INFO.
+
+    On a GPU, a solve by an explicit method without a gradient runs in CUDA graphs of eight attempts each, on memory of
+    their own; the device goes on with the next while the host still waits to hear whether any sample is running.
+    Other solves go through `Compiled()`.
 
     Args:
         capacity: Most attempts in one call of `torch.while_loop`, for which memory is set aside; fewer for large
@@ -88,6 +80,8 @@ class Loop:
 
     def start(self, task: Task, t: Tensor, y: Tensor) -> Beginning:
         """Return the point before the first step, and generated code where it takes the problem."""
+        if y.device.type == "cuda":
+            return Replayed().start(task, t, y)
         beginning = begin_natively(task, t, y)
         if beginning is not None:
             return beginning
@@ -98,18 +92,18 @@ class Loop:
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts, in as many calls as memory asks for."""
         with torch.no_grad():
-            records: list[Record] = []
+            records: list[Rows] = []
             run, rows = _run(task), self._rows(task, point)
             while attempts > 0 and (not records or bool((point.status == RUNNING).any())):
                 record = _empty(task, point, rows)
                 limit = torch.tensor(min(rows, attempts), device=point.t.device)
                 count, point = run(task.vector_field, task.p, task.limits, _separate(point), record, limit)
                 made = int(count)
-                records.append(Record(*(buffer[:made] for buffer in record)))
+                records.append(Rows(*(buffer[:made] for buffer in record)))
                 attempts -= made
                 if task.report is not None:
                     task.report(point.t)
-        return point, _trace(records)
+        return point, trace_of(records)
 
     def _rows(self, task: Task, point: Point) -> int:
         row = point.y.numel() * point.y.element_size() * _stored(task)
@@ -123,9 +117,9 @@ def _stored(task: Task) -> int:
     return 2 + stages if task.keep_states else 0
 
 
-def _empty(task: Task, point: Point, rows: int) -> Record:
+def _empty(task: Task, point: Point, rows: int) -> Rows:
     states = point.y.new_empty(rows, _stored(task), *point.y.shape) if task.keep_states else point.y.new_empty(0)
-    return Record(point.dt.new_empty(rows, NUMBERS, len(point.dt)), states)
+    return Rows(point.dt.new_empty(rows, NUMBERS, len(point.dt)), states)
 
 
 def _separate(point: Point) -> Point:
@@ -142,7 +136,7 @@ def _make(layout: Layout, method: Method, controller: Controller, keep_states: b
     """Return the function that is compiled. It must not hold the vector field, which would then never be freed."""
 
     def loop(
-        vector_field: VectorField, p: Any, limits: Limits, point: Point, record: Record, limit: Tensor
+        vector_field: VectorField, p: Any, limits: Limits, point: Point, record: Rows, limit: Tensor
     ) -> tuple[Tensor, Point]:
         field = layout.bind(vector_field, p)
         carries, memories = len(point.carry), len(point.memory)
@@ -156,12 +150,10 @@ def _make(layout: Layout, method: Method, controller: Controller, keep_states: b
 
         def body(count: Tensor, *flat: Tensor) -> tuple[Tensor, ...]:
             following, made = attempt(field, method, controller, limits, unpacked(flat))
-            row, flags = count.reshape(1), (made.active.to(made.dt), made.accepted.to(made.dt))
-            numbers = torch.stack([made.t, made.dt, made.t1, made.error, made.stiffness, *flags])
-            record.numbers.index_copy_(0, row, numbers.unsqueeze(0))
+            row = count.reshape(1)
+            record.numbers.index_copy_(0, row, numbers_of(made).unsqueeze(0))
             if keep_states:
-                states = torch.stack([made.y1, made.y0, *made.stages])
-                record.states.index_copy_(0, row, states.unsqueeze(0))
+                record.states.index_copy_(0, row, states_of(made).unsqueeze(0))
             return (count + 1, *(x.clone() for x in packed(following)))
 
         def packed(point: Point) -> tuple[Tensor, ...]:
@@ -173,20 +165,3 @@ def _make(layout: Layout, method: Method, controller: Controller, keep_states: b
         return count, unpacked(tuple(flat))
 
     return loop
-
-
-def _trace(records: list[Record]) -> Trace:
-    """Join the records of all calls."""
-    numbers = torch.cat([record.numbers for record in records]) if len(records) > 1 else records[0].numbers
-    states = torch.cat([record.states for record in records]) if len(records) > 1 else records[0].states
-    t, dt, t1, error, stiffness, active, accepted = numbers.unbind(1)
-    return Trace(
-        t=t,
-        dt=dt,
-        t1=t1,
-        error=error,
-        stiffness=stiffness,
-        active=active > 0,
-        accepted=accepted > 0,
-        store=PackedAttempts(states),
-    )

@@ -14,8 +14,9 @@ from ude.solve.engines import Task
 from ude.solve.native.program import Arguments, Program, look_up
 from ude.solve.native.separate import check_separate
 from ude.solve.native.source import Signature, Slot, leaf_names
-from ude.solve.native.values import KINDS, Unsupported
+from ude.solve.native.values import KINDS
 from ude.solve.step import RUNNING, Limits, Point
+from ude.solve.traced import Unsupported
 
 LARGE = 2**17
 """Most numbers that the vector field may read, and most sums that the way back may keep."""

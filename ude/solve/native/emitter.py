@@ -32,12 +32,12 @@ from ude.solve.native.values import (
     Cells,
     Formula,
     Index,
-    Unsupported,
     Value,
     constant,
     flat_index,
     literal,
 )
+from ude.solve.traced import Unsupported
 
 aten = torch.ops.aten
 

@@ -18,9 +18,9 @@ from ude.solve.native.bound import Bound, bind, rows_for_samples
 from ude.solve.native.build import NoCompiler
 from ude.solve.native.kernel import run
 from ude.solve.native.libraries import forward_library, write_backward
-from ude.solve.native.values import Unsupported
 from ude.solve.step import NOT_BEGUN, Point
 from ude.solve.trace import Trace
+from ude.solve.traced import Unsupported
 
 logger = logging.getLogger("ude")
 

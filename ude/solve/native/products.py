@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ude.solve.native.values import KINDS, Block, Cells, Index, Unsupported, Value, flat_index, literal
+from ude.solve.native.values import KINDS, Block, Cells, Index, Value, flat_index, literal
+from ude.solve.traced import Unsupported
 
 if TYPE_CHECKING:
     from ude.solve.native.emitter import Emitter

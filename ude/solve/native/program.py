@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,9 +22,9 @@ from ude.solve.compilation import compiled_for
 from ude.solve.controllers import Controller
 from ude.solve.engines import Task
 from ude.solve.flatten import Layout
-from ude.solve.native.values import Unsupported
 from ude.solve.start import start
 from ude.solve.step import Attempt, Limits, Point, attempt
+from ude.solve.traced import Traced, Unsupported, find
 
 
 class Arguments(NamedTuple):
@@ -59,67 +58,26 @@ class Results(NamedTuple):
 
 
 @dataclass(slots=True)
-class Program:
+class Program(Traced):
     """The start and an attempt of one sample.
 
     Args:
-        graph: Its operations.
-        marks: Stand for the outputs, to see where they go.
-        results: Where every tensor of the result comes from; unknown until the first call.
-        sources: What the inputs are, those that `Arguments` holds by their place among its leaves, others by None.
         rows: Attempts that the last solve made, and some.
         codes: What was made of it, for several numbers of samples at once.
+        is_plain: No `vmap` or the like is in it.
     """
 
-    graph: GraphModule
-    marks: tuple[Tensor, ...]
-    results: Any = None
-    sources: tuple[int | None, ...] = ()
     rows: int = 64
     codes: dict[Any, Any] = field(default_factory=dict)
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Leave the current inputs where `look_up` finds them; nothing is computed here."""
-        _found.value = (self, inputs)
-        return self.marks
-
-    @property
-    def transforms(self) -> bool:
-        """It contains `vmap` or the like, which must be written out before it is traced for anything else."""
-        return any("functorch" in str(getattr(node.target, "__module__", "")) for node in self.graph.graph.nodes)
+    is_plain: bool = False
 
     def outputs(self, inputs: Sequence[Tensor]) -> Results:
         """Run the graph on plain tensors."""
-        values = self.graph(*inputs)
-        return pytree.tree_map(
-            lambda place: (values if place[0] else inputs)[place[1]], self.results, is_leaf=_is_place
-        )
-
-
-_found = threading.local()
-
-
-def _is_place(x: Any) -> bool:
-    return isinstance(x, _Place)
-
-
-class _Place(NamedTuple):
-    """An output of the graph or one of its inputs, and its number."""
-
-    is_output: bool
-    number: int
-
-
-def _program(graph: GraphModule, inputs: list[Any]) -> Program:
-    outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
-    return Program(graph, tuple(torch.empty(0) for _ in outputs))
+        return self.named(self.graph(*inputs), inputs)
 
 
 def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ...]]:
     """Return the program of a task and the tensors that are its inputs now.
-
-    The compiler's front end checks with every call that all the vector field depends on is what it was, and collects
-    its parameters; what comes after it is ours.
 
     Args:
         task: The solve.
@@ -130,35 +88,22 @@ def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ..
     """
     configuration = ("native", task.layout, task.method, task.controller, arguments.first is None)
     look = compiled_for(
-        task.vector_field, configuration, lambda: _make(*configuration[1:4]), _program, "seconds", thorough=True
+        task.vector_field, configuration, lambda: _make(*configuration[1:4]), Program.of, "seconds", thorough=True
     )
-    try:
-        with torch.enable_grad():
-            result = look(task.vector_field, *arguments)
-    except Exception as error:  # whatever tracing the user's function may raise; other engines say it better
-        raise Unsupported(f"it cannot be traced for one sample: {error}") from error
-    program, inputs = _found.value
-    _found.value = None
-    if program.results is None:
-        if any(node.op == "get_attr" for node in program.graph.graph.nodes):
-            raise Unsupported("a tensor that the compiler keeps to itself, and whose changes would not be seen")
-        _name_places(program, inputs, arguments, result)
-        if program.transforms:
-            with torch.no_grad():
-                program.graph = trace(lambda *x: list(program.graph(*x)), *inputs, pure=False)
+    with torch.enable_grad():
+        program, inputs = find(look, task.vector_field, arguments)
+    if not program.is_plain:
+        _write_out_transforms(program, inputs)
     return program, inputs
 
 
-def _name_places(program: Program, inputs: Sequence[Tensor], arguments: Arguments, result: Results) -> None:
-    """Find out, by the identity of tensors, what the inputs and outputs of the graph are."""
-    known: dict[int, _Place] = {id(x): _Place(False, i) for i, x in enumerate(inputs)}
-    known |= {id(x): _Place(True, i) for i, x in enumerate(program.marks)}
-    leaves, spec = pytree.tree_flatten(result)
-    if not all(id(leaf) in known for leaf in leaves):
-        raise Unsupported("a step that makes a result out of nothing")
-    places = {id(x): i for i, x in enumerate(pytree.tree_leaves(arguments)) if isinstance(x, Tensor)}
-    program.sources = tuple(places.get(id(x)) for x in inputs)
-    program.results = pytree.tree_unflatten([known[id(leaf)] for leaf in leaves], spec)
+def _write_out_transforms(program: Program, inputs: Sequence[Tensor]) -> None:
+    """Replace `vmap` and the like by what they do, which must be before the program is traced for anything else."""
+    if any("functorch" in str(getattr(node.target, "__module__", "")) for node in program.graph.graph.nodes):
+        graph = program.graph
+        with torch.no_grad():
+            program.graph = trace(lambda *x: list(graph(*x)), *inputs, pure=False)
+    program.is_plain = True
 
 
 def _make(layout: Layout, method: Method, controller: Controller) -> Any:

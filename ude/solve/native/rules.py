@@ -20,12 +20,12 @@ from ude.solve.native.values import (
     Cells,
     Formula,
     Index,
-    Unsupported,
     Value,
     constant,
     flat_index,
     literal,
 )
+from ude.solve.traced import Unsupported
 
 if TYPE_CHECKING:
     from ude.solve.native.emitter import Emitter

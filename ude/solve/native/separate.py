@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 from ude.solve.engines import Task
 from ude.solve.native.program import Program
 from ude.solve.native.source import leaf_names
-from ude.solve.native.values import Unsupported
 from ude.solve.start import start
 from ude.solve.step import Point, attempt
+from ude.solve.traced import Unsupported
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from ude.solve.traced import Unsupported
+
 KINDS = {
     torch.float32: "F32",
     torch.float64: "F64",
@@ -24,10 +26,6 @@ Index: TypeAlias = int | str
 
 SMALL = 16
 """Tensors of at most so many numbers live in variables of their own, without loops."""
-
-
-class Unsupported(Exception):
-    """The generated code cannot express something; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
