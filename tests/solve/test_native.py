@@ -15,6 +15,7 @@ from ude import ODEProblem, solve
 REFUSED = {
     "test_samples_that_depend_on_each_other_are_found_out",
     "test_random_numbers_are_left_to_other_engines",
+    "test_a_field_that_counts_its_calls_is_refused",
 }
 LOOSE = {"rtol": 1e-8, "atol": 1e-8}
 # Code of few stages is made in a third of the time; for tests of what the code computes, not of which steps it takes.
@@ -454,6 +455,23 @@ def test_samples_that_depend_on_each_other_are_found_out(caplog):
         ours, theirs = both(problem, save_at=[1.0])
     assert any("depend on each other" in record.message for record in caplog.records)
     torch.testing.assert_close(ours.ys, theirs.ys, rtol=1e-7, atol=1e-8)
+
+
+def test_a_field_that_counts_its_calls_is_refused(caplog):
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, t, y):
+            self.calls += 1
+            return -y
+
+    problem = ODEProblem(Counting(), torch.ones(3, 2), (0.0, 1.0), batched=True)
+    caplog.set_level("INFO", logger="ude")
+    with torch.no_grad(), pytest.raises(RuntimeError, match='engine="eager"'):
+        solve(problem, ude.Tsit5(), engine="loop")
+    assert any("changes something with every call" in record.message for record in caplog.records)
 
 
 def test_random_numbers_are_left_to_other_engines():

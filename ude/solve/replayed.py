@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from ude._typing import VectorField
 from ude.methods.explicit import ExplicitRungeKutta
 from ude.methods.method import Method
-from ude.solve.compilation import compiled_for
+from ude.solve.compilation import compiled_for, kept_for
 from ude.solve.compiled import Compiled
 from ude.solve.controllers import Controller
 from ude.solve.engines import Beginning, Task
@@ -63,10 +63,14 @@ class Replayed:
         point, gradient = task.begin(t, y, probe=True)
         if gradient or not isinstance(task.method, ExplicitRungeKutta):
             return Beginning(Compiled(), point, gradient)
+        refusals, key = kept_for(task.vector_field, _refusals), (task.layout, task.method, task.controller)
+        if key in refusals:
+            return Beginning(Compiled(), point, gradient)
         try:
             with torch.no_grad():
                 self._machine(task, point)
         except Unsupported as error:
+            refusals.add(key)
             name = getattr(task.vector_field, "__name__", type(task.vector_field).__name__)
             logger.info("No graph of attempts for %s: %s", name, str(error).strip().partition("\n")[0])
             return Beginning(Compiled(), point, gradient)
@@ -108,6 +112,10 @@ class Replayed:
         if chunk.machine is None:
             chunk.machine = _Machine(chunk, inputs, arguments, self.chunk)
         return chunk.machine, inputs
+
+
+_refusals: dict[int, tuple[Any, set[Any]]] = {}
+"""Solves that cannot be made of graphs, by vector field."""
 
 
 class _Made(NamedTuple):

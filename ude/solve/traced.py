@@ -77,6 +77,18 @@ def find(look: Callable[..., Any], vector_field: Any, arguments: Sequence[Any]) 
     Raises:
         Unsupported: If it cannot be traced, or a result is no tensor that depends on the inputs.
     """
+    traced, inputs, result = _looked_up(look, vector_field, arguments)
+    if traced.results is None:
+        if any(node.op == "get_attr" for node in traced.graph.graph.nodes):
+            raise Unsupported("a tensor that the compiler keeps to itself, and whose changes would not be seen")
+        if _looked_up(look, vector_field, arguments)[0] is not traced:
+            raise Unsupported("the vector field changes something with every call, such as a counter")
+        _name_places(traced, inputs, arguments, result)
+    return traced, inputs
+
+
+def _looked_up(look: Callable[..., Any], vector_field: Any, arguments: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Return what was traced, its inputs and, made of its marks, the result."""
     _found.value = None
     try:
         result = look(vector_field, *arguments)
@@ -85,13 +97,8 @@ def find(look: Callable[..., Any], vector_field: Any, arguments: Sequence[Any]) 
     found: Any = _found.value
     if found is None:
         raise Unsupported("it makes no operation on tensors")
-    traced, inputs = found
     _found.value = None
-    if traced.results is None:
-        if any(node.op == "get_attr" for node in traced.graph.graph.nodes):
-            raise Unsupported("a tensor that the compiler keeps to itself, and whose changes would not be seen")
-        _name_places(traced, inputs, arguments, result)
-    return traced, inputs
+    return (*found, result)
 
 
 def _name_places(traced: Traced, inputs: Sequence[Tensor], arguments: Any, result: Any) -> None:
