@@ -150,7 +150,9 @@ def test_attempts_that_are_no_whole_chunk_are_made_too(tapes):
 
 
 def test_a_failing_sample_leaves_the_others_alone(tapes):
-    problem = ODEProblem(lambda t, y: y * y, torch.tensor([[0.5], [2.0]], dtype=torch.float64), (0.0, 1.0), batched=True)
+    problem = ODEProblem(
+        lambda t, y: y * y, torch.tensor([[0.5], [2.0]], dtype=torch.float64), (0.0, 1.0), batched=True
+    )
     ours, theirs = both(problem, throw=False)
     assert ours.status.tolist() == theirs.status.tolist() == [ude.Status.SUCCESS, ude.Status.STEP_TOO_SMALL]
     torch.testing.assert_close(ours.ys[-1, 0], torch.tensor([1.0], dtype=torch.float64), rtol=1e-6, atol=0.0)
