@@ -37,8 +37,15 @@ class Cubic(nn.Module):
         return self.net(y**3)
 
 
-@pytest.mark.parametrize("interface", ["odeint", "odeint_adjoint"])
-@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+@pytest.mark.parametrize(
+    ("method", "interface"),
+    [
+        ("dopri5", "odeint"),
+        ("rk4", "odeint"),
+        ("dopri5", "odeint_adjoint"),
+        pytest.param("rk4", "odeint_adjoint", marks=pytest.mark.slow),
+    ],
+)
 def test_a_neural_ode_learns_a_spiral(interface, method):
     def program(library):
         odeint = getattr(library, interface)

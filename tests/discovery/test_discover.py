@@ -58,7 +58,7 @@ def functions(discovery):
     return {f"{t.term}.{t.output}": set(t.features) for t in discovery.terms}
 
 
-@pytest.mark.parametrize("noise", [1e-3, 1e-2])
+@pytest.mark.parametrize("noise", [pytest.param(1e-3, marks=pytest.mark.slow), 1e-2])
 def test_the_missing_interaction_is_recovered_although_the_network_is_wrong(noise):
     model = UDE(known, Learned(interaction, 0.3), states=("x", "y"))
     found = discover(model, lotka_volterra(noise, seed=3), Polynomial(degree=3) + Fourier(1, cos=False), search=QUICK)
@@ -176,7 +176,7 @@ def test_bootstraps_give_inclusion_probabilities_that_repeat_with_the_seed():
             lotka_volterra(1e-2, points=16),
             Polynomial(degree=2),
             search=QUICK,
-            bootstraps=8,
+            bootstraps=5,
             generator=torch.Generator().manual_seed(0),
         )
         for _ in range(2)

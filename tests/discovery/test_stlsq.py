@@ -132,7 +132,7 @@ def test_each_equation_may_have_its_own_threshold():
     "optimizer",
     [
         STLSQ(threshold=0.2),
-        STLSQ(threshold=0.2, unbias=False),
+        pytest.param(STLSQ(threshold=0.2, unbias=False), marks=pytest.mark.slow),
         STLSQ(threshold=0.2, alpha=0.0, unbias=False),
         STLSQ(threshold=0.9, normalize=True, unbias=False),
         STLSQ(threshold=0.9, normalize=True),

@@ -104,7 +104,7 @@ def uninterrupted(data):
     [
         (0.002, "collocation, Adam"),
         (0.02, "multiple shooting, L-BFGS"),
-        (0.06, "single shooting, Adam"),
+        pytest.param(0.06, "single shooting, Adam", marks=pytest.mark.slow),
         (0.8, "single shooting, L-BFGS"),
     ],
     ids=["collocation", "multiple", "single", "refined"],

@@ -29,7 +29,8 @@ def problem(t_span=(0.0, 5.0)):
     return ODEProblem(oscillator, starts(6), t_span, batched=True)
 
 
-TIGHT = {"method": ude.Tsit5(), "rtol": 1e-8, "atol": 1e-8}
+# Few stages are compiled sooner; whatever the tolerance, the engines take the same steps.
+TIGHT = {"method": ude.BS3(), "rtol": 1e-6, "atol": 1e-6}
 
 
 def assert_alike(ours, theirs):

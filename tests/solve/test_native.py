@@ -217,15 +217,14 @@ def test_what_a_vector_field_may_do(name):
     torch.testing.assert_close(slope, expected_slope, rtol=1e-11, atol=1e-12)
 
 
-def test_networks_of_every_width_agree():
-    for width, batch in ((3, 4), (17, 1), (17, 4)):
-        field = Network(width)
-        ours, theirs = both(
-            ODEProblem(field, starts(batch), (0.0, 1.0), batched=True), save_at=[0.5, 1.0], **FEW_STAGES
-        )
-        torch.testing.assert_close(ours.ys, theirs.ys, rtol=1e-9, atol=1e-10)
-        slopes = [torch.autograd.grad(s.ys.square().sum(), list(field.parameters())) for s in (ours, theirs)]
-        torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-10)
+@pytest.mark.parametrize(("width", "batch"), [pytest.param(3, 4, marks=pytest.mark.slow), (17, 1), (17, 4)])
+def test_networks_of_every_width_agree(width, batch):
+    field = Network(width)
+    problem = ODEProblem(field, starts(batch), (0.0, 1.0), batched=True)
+    ours, theirs = both(problem, save_at=[0.5, 1.0], **FEW_STAGES)
+    torch.testing.assert_close(ours.ys, theirs.ys, rtol=1e-9, atol=1e-10)
+    slopes = [torch.autograd.grad(s.ys.square().sum(), list(field.parameters())) for s in (ours, theirs)]
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-10)
 
 
 # Gradients
@@ -247,7 +246,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_gradients_are_those_of_the_eager_engine(batch):
     field = Network(6)
     times = torch.linspace(0, 2, 7, dtype=torch.float64)

@@ -24,6 +24,7 @@ def by_name(name: str) -> StiffProblem:
 
 # Many steps each, and the same code as the others: left to the second job.
 LONG = {(name, str(method)) for name in ("Oregonator", "van der Pol, mu = 1000") for method, _ in RUNS[:2]}
+LONG |= {("Oregonator", str(method)) for method, _ in RUNS[2:]} | {("HIRES", str(ude.Rosenbrock23()))}
 CASES = [
     pytest.param(
         problem,
