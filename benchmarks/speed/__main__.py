@@ -27,6 +27,7 @@ NAMES = (
     "spiral",
     "van_der_pol",
     "dense_saves",
+    "gpu_chunks",
     "robertson",
     "bouncing_balls",
     "wide_field",
@@ -75,7 +76,7 @@ def main() -> None:
     for name in arguments.only:
         print(f"-- {name}", flush=True)
         rows = importlib.import_module(f"benchmarks.speed.{name}").run(smoke=arguments.smoke)
-        parts.append(f"## {name}\n\n{table(rows)}")
+        parts.append(f"## {name}\n\n{table(rows) if rows else 'It needs a GPU.'}")
         print(parts[-1], flush=True)
     if arguments.out:
         arguments.out.write_text("\n\n".join(parts) + "\n")
