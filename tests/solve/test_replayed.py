@@ -182,3 +182,22 @@ def test_a_field_that_changes_a_tensor_in_place_is_refused_with_a_reason(tapes, 
         solution = solve(ODEProblem(field, y0, (0.0, 1.0), batched=True), ude.Tsit5(), engine=ENGINE, **TIGHT)
     torch.testing.assert_close(solution.ys[-1], y0 * torch.exp(torch.tensor(-1.0)), rtol=1e-7, atol=0.0)
     assert any("No graph of attempts for Counting" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="it needs a GPU")
+def test_graphs_on_a_gpu_make_the_steps_of_the_cpu():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).double()
+    ts = torch.linspace(0, 3, 7, dtype=torch.float64)
+
+    def solved(device, engine, y0):
+        net.to(device)
+        problem = ODEProblem(lambda t, y: net(y) - 0.5 * y, y0.to(device), (0.0, 3.0), batched=True)
+        with torch.no_grad():
+            return solve(problem, ude.Tsit5(), engine=engine, save_at=ts.to(device), dense=False, **TIGHT)
+
+    for shift in (0.0, 0.3):
+        ours, theirs = (solved(*where, starts(300, shift)) for where in (("cuda", "loop"), ("cpu", "eager")))
+        torch.testing.assert_close(ours.ys.cpu(), theirs.ys, rtol=1e-8, atol=1e-10)
+        assert (ours.stats.accepted.cpu() - theirs.stats.accepted).abs().max() <= 1
+        with torch.no_grad():
+            net[0].weight.mul_(0.9)

@@ -222,13 +222,14 @@ def _call_forward(
         _call(library.level, [0, batch, batch, most], [numbers, flags, made, state.t])
     unfinished, incomplete = report
     if most < rows:
-        numbers, flags, states, history = (x.narrow(0, 0, min(most, len(x))) for x in (numbers, flags, states, history))
+        numbers, flags = numbers[:most], flags[:most]
+        states, history = states[:most] if keep_states else states, history[:most] if keep_history else history
     return Chunk(start, begun, numbers, flags, states, history, made, bool(unfinished), not incomplete)
 
 
 def _begun(state: Point) -> Tensor | None:
-    begun = state.status == NOT_BEGUN
-    return begun if bool(begun.any()) else None
+    # Samples begin together.
+    return torch.ones_like(state.status, dtype=torch.bool) if state.status[0].item() == NOT_BEGUN else None
 
 
 def _origin(outputs: Outputs, state: Point) -> Tensor:
