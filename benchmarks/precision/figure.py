@@ -7,7 +7,13 @@ from pathlib import Path
 
 from benchmarks.precision.measure import Point
 
-STYLES = {"ude": "-", "ude (compiled)": "-.", "SciPy": "--", "diffrax (jit)": ":"}
+STYLES = {
+    "ude": "-",
+    "ude (compiled)": "-.",
+    "ude (loop)": (0, (5, 1, 1, 1, 1, 1)),
+    "SciPy": "--",
+    "diffrax (jit)": ":",
+}
 
 
 def draw(points: Sequence[Point], folder: Path) -> None:
@@ -40,7 +46,7 @@ def draw(points: Sequence[Point], folder: Path) -> None:
                 if line:
                     axis.loglog(
                         *zip(*line, strict=True),
-                        STYLES[library],
+                        linestyle=STYLES[library],
                         marker="o",
                         markersize=3,
                         linewidth=1.2,

@@ -13,6 +13,7 @@ import torch
 
 import ude
 from benchmarks.precision.problems import PROBLEMS, Problem
+from benchmarks.speed import jax_peers
 
 REPEATS = 3
 LONG = 4.0
@@ -76,11 +77,13 @@ Run = Callable[[float], tuple["np.ndarray | None", tuple["int | None", ...]]]
 
 
 def _methods(problem: Problem, *, smoke: bool) -> list[tuple[str, str, Run]]:
-    eager = STIFF if problem.is_stiff else NON_STIFF
-    compiled = () if smoke else STIFF_COMPILED if problem.is_stiff else NON_STIFF_COMPILED
+    """Return our methods by engine; the smallest form goes without compiled steps, which take longest to make."""
+    engines = STIFF if problem.is_stiff else NON_STIFF
+    if smoke:
+        engines = engines | {"compiled": ()}
     return [
-        (str(method), library, partial(_ours, problem, method, engine))
-        for methods, library, engine in ((eager, "ude", "eager"), (compiled, "ude (compiled)", "compiled"))
+        (str(method), "ude" if engine == "eager" else f"ude ({engine})", partial(_ours, problem, method, engine))
+        for engine, methods in engines.items()
         for method in methods
     ]
 
@@ -90,19 +93,24 @@ def _scipy_methods(problem: Problem) -> list[tuple[str, str, Run]]:
     return [(name, "SciPy", partial(_scipy, problem, name)) for name in names]
 
 
-NON_STIFF = (ude.BS3(), ude.Tsit5(), ude.Vern7(), ude.Dopri8(), ude.Taylor(12))
-NON_STIFF_COMPILED = (ude.Tsit5(), ude.Vern7())
-STIFF = (
-    ude.Rosenbrock23(),
-    ude.Rodas4(),
-    ude.Rodas5P(),
-    ude.TRBDF2(),
-    ude.Kvaerno3(),
-    ude.Kvaerno5(),
-    ude.RadauIIA5(),
-    ude.BDF(),
-)
-STIFF_COMPILED = (ude.Rosenbrock23(), ude.Rodas5P())
+NON_STIFF = {
+    "eager": (ude.BS3(), ude.Tsit5(), ude.Vern7(), ude.Dopri8(), ude.Taylor(12)),
+    "compiled": (ude.Tsit5(), ude.Vern7()),
+    "loop": (ude.Tsit5(), ude.Vern7()),
+}
+STIFF = {
+    "eager": (
+        ude.Rosenbrock23(),
+        ude.Rodas4(),
+        ude.Rodas5P(),
+        ude.TRBDF2(),
+        ude.Kvaerno3(),
+        ude.Kvaerno5(),
+        ude.RadauIIA5(),
+        ude.BDF(),
+    ),
+    "compiled": (ude.Rosenbrock23(), ude.Rodas5P()),
+}
 
 
 def _timed(run: Callable, repeats: int):
@@ -181,10 +189,9 @@ def _diffrax_methods(problem: Problem) -> list[tuple[str, str, Run]]:
     """Return diffrax's solvers where it is installed."""
     try:
         import diffrax
-        import jax
     except ImportError:
         return []
-    jax.config.update("jax_enable_x64", True)
+    jax_peers.configured(torch.float64)
     solvers = (
         {"Kvaerno5": diffrax.Kvaerno5()}
         if problem.is_stiff
