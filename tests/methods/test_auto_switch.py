@@ -147,8 +147,12 @@ def test_a_step_compiles_into_one_graph():
         carry = (numbers(*memory)[:, None], *method.init(f, t, y)[1:])
         step = lambda y, carry=carry: tuple(method.step(f, t, dt, y, carry))  # noqa: E731
         compiled = torch.compile(step, fullgraph=True, backend="aot_eager")(y)
-        for a, b in zip(compiled, step(y), strict=True):
+        *results, evaluations = compiled
+        *expected, count = step(y)
+        for a, b in zip(results, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+        # The eager step leaves out what is as usual.
+        assert evaluations.tolist() == ([method.evaluations] * 2 if count is None else count.tolist())
 
 
 def test_is_a_method_with_a_readable_name():

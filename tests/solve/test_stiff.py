@@ -56,8 +56,9 @@ def test_reaches_the_end_of_stiff_problems_at_the_tolerance(problem, method, rto
     assert error < bound * rtol
     attempts = solution.stats.accepted + solution.stats.rejected
     assert attempts < 5000
-    # Two evaluations choose the first step.
-    assert solution.stats.nfe == attempts * method.evaluations + 2
+    if isinstance(method, ude.Rosenbrock):
+        # Two evaluations choose the first step.
+        assert solution.stats.nfe == attempts * method.evaluations + 2
 
 
 @pytest.mark.parametrize("method", [ude.Rosenbrock23(), ude.Rodas4(), ude.Rodas5P()], ids=str)

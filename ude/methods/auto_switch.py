@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,8 +41,8 @@ class AutoSwitch:
     more than three in a row that are not stiff, by the norm of the Jacobian, it goes on with the explicit one.
 
     The eager loop makes only the steps that are wanted, so that a batch without stiff samples costs little more than
-    with the explicit method; in a mixed batch, and compiled, every step is made by both. `Stats.nfe` counts every
-    attempt as one of the explicit method.
+    with the explicit method; in a mixed batch, and compiled, every step is made by both. `Stats.nfe` counts for every
+    sample the steps of the method that it was with.
 
     Args:
         nonstiff: An explicit method with a stiffness estimate: `Tsit5()`, `Dopri5()`, `Vern7()`, `Dopri8()`.
@@ -99,7 +100,7 @@ class AutoSwitch:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the vector field in one explicit step."""
+        """Evaluations of the vector field in one explicit step; implicit ones count their own."""
         return self.nonstiff.evaluations
 
     @property
@@ -143,21 +144,40 @@ class AutoSwitch:
         highest = float(memory.max()) if looks else LEFT
         if highest <= PATIENCE:
             return self._explicit(f, t, dt, y, (memory, own, others), untroubled=highest == 0.0)
-        has_left = memory == LEFT
-        if own:
-            own = _chosen(has_left, self.nonstiff.init(f, t, y), own)
-        memory = torch.where(has_left, 0.0, memory)
-        if others:
-            others = _chosen((memory > PATIENCE) & (memory <= ENTERED), self.stiff.init(f, t, y), others)
-        is_implicit = memory.squeeze(-1) > PATIENCE
+        carried, init = self._changed_over(f, t, y, (memory, own, others))
+        is_implicit = carried[0].squeeze(-1) > PATIENCE
         if looks and bool(is_implicit.all()):
-            return self._implicit(f, t, dt, y, (memory, own, others), tolerances)
+            implicit = self._implicit(f, t, dt, y, carried, tolerances)
+            return implicit._replace(evaluations=self._count(is_implicit, implicit) + init)
         # A step of zero for those that go the other way: no infinite number of theirs enters the backward pass.
-        explicit = self._explicit(f, t, torch.where(is_implicit, 0.0, dt), y, (memory, own, others))
+        explicit = self._explicit(f, t, torch.where(is_implicit, 0.0, dt), y, carried)
         if looks and not bool(is_implicit.any()):
-            return explicit
-        implicit = self._implicit(f, t, torch.where(is_implicit, dt, 0.0), y, (memory, own, others), tolerances)
-        return self._joined(is_implicit, explicit, implicit)
+            return explicit._replace(evaluations=self._count(is_implicit, explicit) + init)
+        implicit = self._implicit(f, t, torch.where(is_implicit, dt, 0.0), y, carried, tolerances)
+        joined = self._joined(is_implicit, explicit, implicit)
+        return joined._replace(evaluations=self._count(is_implicit, implicit) + init)
+
+    def _changed_over(
+        self, f: FlatField, t: Tensor, y: Tensor, carried: tuple[Tensor, Carry, Carry]
+    ) -> tuple[tuple[Tensor, Carry, Carry], Tensor]:
+        """Begin anew with the method that a sample goes over to; return the evaluations of each as well."""
+        memory, own, others = carried
+        looks = not torch.compiler.is_compiling()
+        has_left = memory == LEFT
+        has_entered = (memory > PATIENCE) & (memory <= ENTERED)
+        evaluations = torch.zeros_like(memory, dtype=torch.int64)
+        if own and (not looks or bool(has_left.any())):
+            own = _chosen(has_left, self.nonstiff.init(f, t, y), own)
+            evaluations = evaluations + has_left * self.nonstiff.init_evaluations
+        if others and (not looks or bool(has_entered.any())):
+            others = _chosen(has_entered, self.stiff.init(f, t, y), others)
+            evaluations = evaluations + has_entered * self.stiff.init_evaluations
+        return (torch.where(has_left, 0.0, memory), own, others), evaluations.squeeze(-1)
+
+    def _count(self, is_implicit: Tensor, result: StepResult) -> Tensor:
+        """Return the evaluations of every sample's own step, given the result of those that are implicit."""
+        count = self.stiff.evaluations if result.evaluations is None else result.evaluations
+        return torch.where(is_implicit, count, self.nonstiff.evaluations)
 
     def _explicit(
         self,
@@ -231,15 +251,29 @@ class AutoSwitch:
 
     def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:
         """Return the stages that `dense_weights` refers to: those of both methods, one of them all zero."""
+        if not self.dense_evaluations:
+            return step.stages
         count, parts = self.stages[0], []
-        for method, stages in ((self.nonstiff, step.stages[:count]), (self.stiff, step.stages[count:])):
-            whole = method.dense_stages(f, t, dt, y, step._replace(stages=stages))
-            if len(whole) > len(stages):
+        is_implicit = self._is_implicit(step.stages)
+        own = ((self.nonstiff, step.stages[:count], ~is_implicit), (self.stiff, step.stages[count:], is_implicit))
+        for method, stages, mine in own:
+            parts += stages
+            if method.dense_evaluations and bool(mine.any()):
+                whole = method.dense_stages(f, t, dt, y, step._replace(stages=stages))
                 # The extra stages of the method that did not make the step are no part of it.
-                used = torch.stack([(stage != 0.0).any(-1) for stage in stages]).any(0).unsqueeze(-1)
-                whole = (*whole[: len(stages)], *(torch.where(used, x, 0.0) for x in whole[len(stages) :]))
-            parts += whole
+                parts += (torch.where(mine.unsqueeze(-1), x, 0.0) for x in whole[len(stages) :])
+            else:
+                parts += (torch.zeros_like(y),) * method.dense_evaluations
         return tuple(parts)
+
+    def extra_evaluations(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return how many evaluations `dense_stages` makes for a step with these stages, shape `(batch,)`."""
+        is_implicit = self._is_implicit(stages)
+        return torch.where(is_implicit, self.stiff.dense_evaluations, self.nonstiff.dense_evaluations)
+
+    def _is_implicit(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return whose step was made by the implicit method: there its stages are not all zero."""
+        return (torch.stack(tuple(stages[self.stages[0] :])) != 0.0).any(-1).any(0)
 
     def dense_weights(self, theta: Tensor) -> Tensor:
         r"""Weights of the continuous extensions of both methods, shape `(stages, *theta.shape)`.

@@ -12,8 +12,9 @@ from torch import Tensor
 from ude._typing import FlatField
 from ude.ad import JacobianProduct
 from ude.ad.recording import is_transformed
+from ude.methods.iteration import Iterated, iterate
 from ude.methods.method import Carry, StepResult, Tolerances
-from ude.nonlinear import LU, LinearSolver, Newton, Root, attach_root
+from ude.nonlinear import LU, LinearSolver, Newton, attach_root
 
 KAPPA = (0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0)
 """What makes numerical differentiation formulas of the backward ones, by order (Shampine and Reichelt, table 1)."""
@@ -37,9 +38,9 @@ class BDF:
     $$ (1 - \kappa_k) \gamma_k\, (y_1 - \hat y_1) + \sum_{j=1}^k \gamma_j \nabla^j y = \Delta t\, f(t_1, y_1), \qquad
        \hat y_1 = \sum_{j=0}^k \nabla^j y, \qquad \gamma_j = \sum_{i=1}^j \frac1i $$
 
-    One or two evaluations per step. Orders 1 and 2 are L-stable; orders 3, 4 and 5 are stable only within 80, 66 and 51
-    degrees of the negative real axis: solve oscillating problems with `max_order=2` or with a Runge-Kutta method. A
-    start, or a restart after an event, begins with order 1.
+    One or two evaluations per step are usual. Orders 1 and 2 are L-stable; orders 3, 4 and 5 are stable only within
+    80, 66 and 51 degrees of the negative real axis: solve oscillating problems with `max_order=2` or with a Runge-Kutta
+    method. A start, or a restart after an event, begins with order 1.
 
     Every sample has its own order. Once k + 1 steps have had one length, the errors that orders k - 1, k and k + 1
     would make decide on the order and the length of the next steps, in place of the controller; the length stays the
@@ -96,13 +97,13 @@ class BDF:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the vector field in one step, as usual."""
+        """Evaluations of the vector field in one step, as is usual; every step counts its own."""
         return 2
 
     @property
     def init_evaluations(self) -> int:
-        """Evaluations in `init`: the slope, and the pass that gives the Jacobian."""
-        return 2
+        """Evaluations of the vector field in `init`: the slope."""
+        return 1
 
     @property
     def dense_evaluations(self) -> int:
@@ -169,6 +170,7 @@ class BDF:
             stages=_stages(updated, order, length, self.max_order),
             carry=following.pack(jacobian),
             factor=choice.factor.to(dt.dtype),
+            evaluations=root.residuals,
         )
 
     def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:
@@ -197,7 +199,7 @@ class BDF:
 
     def _solve(
         self, corrector: _Corrector, carry: Carry, anew: Tensor, rate: Tensor, size: Callable[[Tensor], Tensor]
-    ) -> tuple[Root, Tensor | JacobianProduct]:
+    ) -> tuple[Iterated, Tensor | JacobianProduct]:
         """Return the root and the Jacobian used, which is kept from earlier steps while that works."""
 
         def fresh() -> Tensor | JacobianProduct:
@@ -214,8 +216,14 @@ class BDF:
         if not bool(again.any()):
             return root, jacobian
         jacobian = _where(again, fresh(), jacobian)
-        second = self._iterate(corrector, jacobian, size, torch.full_like(rate, torch.inf))
-        return Root(_where(again, second.z, root.z), _where(again, second.rate, root.rate)), jacobian
+        with torch.no_grad():  # so that the residual on the graph counts once
+            second = self._iterate(corrector, jacobian, size, torch.full_like(rate, torch.inf))
+        joined = Iterated(
+            z=_where(again, second.z, root.z),
+            rate=_where(again, second.rate, root.rate),
+            residuals=root.residuals + torch.where(again, second.residuals, 0),
+        )
+        return joined, jacobian
 
     def _iterate(
         self,
@@ -223,11 +231,11 @@ class BDF:
         jacobian: Tensor | JacobianProduct,
         size: Callable[[Tensor], Tensor],
         rate: Tensor,
-    ) -> Root:
+    ) -> Iterated:
         with torch.no_grad():
             # A copy, not a view: what a compiled iteration reads may not share memory.
             system = self.linear_solver.prepare(jacobian, corrector.c.squeeze(-1).clone())
-        return self.newton.iterate(corrector.residual, system.solve, torch.zeros_like(corrector.guess), size, rate)
+        return iterate(self.newton, corrector.residual, system.solve, torch.zeros_like(corrector.guess), size, rate)
 
     def _transposed(self, corrector: _Corrector, d: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the transposed solve with the exact Jacobian at the end of the step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -25,6 +25,8 @@ class StepResult(NamedTuple):
         carry: For the next step, if this one is accepted.
         factor: Length of the next trial step over that of this one, shape `(batch,)`, detached, from methods that know
             better than the controller; below 1 where the error is too large. None to leave it to the controller.
+        evaluations: Of the vector field, as many as each sample needed, integers of shape `(batch,)`; None if they are
+            always as many as `Method.evaluations` says.
     """
 
     y1: Tensor
@@ -33,6 +35,7 @@ class StepResult(NamedTuple):
     stages: tuple[Tensor, ...]
     carry: Carry
     factor: Tensor | None = None
+    evaluations: Tensor | None = None
 
 
 class Tolerances(NamedTuple):
@@ -87,7 +90,10 @@ class Method(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the vector field in one step, not counting what the carry saves."""
+        """Evaluations of the vector field in one step, not counting what the carry saves.
+
+        Their number if the step itself does not say how many there were, else what is usual.
+        """
         ...
 
     def init(self, f: FlatField, t: Tensor, y: Tensor) -> Carry:
@@ -96,7 +102,7 @@ class Method(Protocol):
 
     @property
     def init_evaluations(self) -> int:
-        """Evaluations of the vector field in `init`."""
+        """Evaluations of the vector field in `init`; with one, it is that at the point that `init` is given."""
         ...
 
     def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
@@ -121,6 +127,15 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class SwitchingMethod(Protocol):
+    """A method whose steps are not all of one kind."""
+
+    def extra_evaluations(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return how many evaluations `dense_stages` makes for a step with these stages, shape `(batch,)`."""
+        ...
+
+
+@runtime_checkable
 class IteratingMethod(Protocol):
     """A method that finds its steps by iteration, as exactly as the solve needs them."""
 
@@ -138,3 +153,16 @@ def take_step(
     if isinstance(method, IteratingMethod):
         return method.step_within(f, t, dt, y, carry, tolerances)
     return method.step(f, t, dt, y, carry)
+
+
+def extra_evaluations(method: Method, stages: Sequence[Tensor]) -> Tensor | int:
+    """Return how many evaluations `Method.dense_stages` makes, per sample where that differs.
+
+    Args:
+        method: Made the step.
+        stages: Of the step, each of shape `(*rows, batch, state)`.
+
+    Returns:
+        A number, or shape `(*rows, batch)`.
+    """
+    return method.extra_evaluations(stages) if isinstance(method, SwitchingMethod) else method.dense_evaluations

@@ -50,8 +50,19 @@ class Steps:
 class Stats:
     """Counts of work, integer tensors of shape `()`, or `(batch,)` for a batched problem.
 
+    `nfe` is what the solve of a sample costs alone. The samples of a batch are evaluated together; each is charged only
+    while it is under way: not once its solve, or Newton's method in its step, has come to an end, and not for a step or
+    an event of another sample. Counted are the search for the first step, rejected steps, steps made again because
+    they met an infinite number or left their domain, iterations, extra stages for states between steps, and what events
+    ask for. Where gradients are recorded, methods with Newton's method evaluate once more at every root. A pass of a
+    Taylor series counts as one evaluation.
+
+    Not counted are evaluations that only serve a Jacobian or its products, which differentiation or
+    `ODEProblem(jacobian=...)` gives; the backward pass; what `Solution.__call__` evaluates later; and calls by which an
+    engine finds out what the vector field is, such as those of the compiler. A backend reports what its library does.
+
     Args:
-        nfe: Evaluations of the vector field that the sample needed, rejected steps included.
+        nfe: Evaluations of the vector field.
         accepted: Steps taken.
         rejected: Steps tried and thrown away.
     """

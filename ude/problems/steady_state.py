@@ -39,7 +39,8 @@ class SteadyStateSolution:
     Args:
         y: The state, with the structure of `y0`; differentiable in `p` and what the vector field closes over.
         residual: Root mean square of `f_i / (atol + rtol * |y_i|)` per sample, at most 1 after a success.
-        nfe: Evaluations of the vector field on the way, per sample.
+        nfe: Evaluations of the vector field on the way in time, per sample; see `Stats`. The last steps of Newton's
+            method come on top.
         success: The residual is small enough; a boolean tensor of shape `()` or `(batch,)`.
     """
 

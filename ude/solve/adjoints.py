@@ -38,6 +38,7 @@ class Segment(NamedTuple):
         numbers: Those of its attempts.
         trace: The attempts, where they are kept for the continuous solution.
         happenings: Its events.
+        evaluations: Those of its attempts, shape `(batch,)`; None if each took `Method.evaluations`.
     """
 
     point: Point
@@ -45,6 +46,7 @@ class Segment(NamedTuple):
     numbers: Numbers
     trace: Trace | None
     happenings: tuple[Happening, ...] = ()
+    evaluations: Tensor | None = None
 
 
 RunSegment = Callable[[Point, int, Tensor], Segment]
@@ -125,6 +127,7 @@ def segment_runner(task: Task, engine: Engine, saver: Saver, *, keep_trace: bool
         dt = trace.dt if task.handler is None else torch.where(trace.accepted, trace.t1 - trace.t, trace.dt).detach()
         t1 = trace.t1.detach()
         numbers = Numbers(trace.t, dt, t1, trace.error, trace.stiffness, trace.active, trace.accepted)
-        return Segment(following, saved, numbers, trace if keep_trace else None, trace.happenings)
+        evaluations = None if trace.evaluations is None else trace.evaluations.sum(0)
+        return Segment(following, saved, numbers, trace if keep_trace else None, trace.happenings, evaluations)
 
     return run

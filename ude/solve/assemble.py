@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ude.methods.method import Method
 from ude.problems import EventLog, Solution, Stats, Status, Steps
 from ude.solve.adjoints import Numbers, Segment
 from ude.solve.engines import Task
@@ -21,7 +22,7 @@ def assemble(
     segments: Sequence[Segment],
     times: Tensor | None,
     span: Span,
-    evaluations: int,
+    evaluations: int | Tensor,
     *,
     only_end: bool,
     dense: bool,
@@ -34,7 +35,7 @@ def assemble(
         segments: What was done.
         times: Times to save at, `(times, batch)`; None for every step.
         span: The interval, its end on the autograd graph.
-        evaluations: Evaluations of the vector field before the first step.
+        evaluations: Evaluations of the vector field before the first step, a number or shape `(batch,)`.
         only_end: The end is the only time to save at.
         dense: Keep the continuous solution.
     """
@@ -50,10 +51,9 @@ def assemble(
         accepted=numbers.accepted,
     )
     accepted, attempts = steps.accepted.sum(0), numbers.active.sum(0)
+    made = _evaluations(task.method, segments, attempts)
     extra = sum((segment.saved.evaluations for segment in segments), torch.zeros_like(attempts))
-    stats = Stats(
-        nfe=evaluations + attempts * task.method.evaluations + extra, accepted=accepted, rejected=attempts - accepted
-    )
+    stats = Stats(nfe=evaluations + made + extra, accepted=accepted, rejected=attempts - accepted)
     if times is None:
         ts, ys = _every_step(start, segments, numbers, status, span.t1)
     else:
@@ -96,6 +96,16 @@ def _event_log(task: Task, segments: Sequence[Segment], start: Point) -> EventLo
     ts = sorted_rows("t", start.t.new_empty(0, len(start.t)))
     column = (lambda x: x) if layout.batched else (lambda x: x[..., 0])
     return EventLog(which=column(which[order, sample]), ts=column(ts), before=states[0], after=states[1])
+
+
+def _evaluations(method: Method, segments: Sequence[Segment], attempts: Tensor) -> Tensor:
+    """Return the evaluations of all attempts, per sample."""
+    if all(segment.evaluations is None for segment in segments):
+        return attempts * method.evaluations
+    usual = (segment.numbers.active.sum(0) * method.evaluations for segment in segments)
+    own = (segment.evaluations for segment in segments)
+    counts = [count if counted is None else counted for count, counted in zip(usual, own, strict=True)]
+    return torch.stack(counts).sum(0)
 
 
 def _joined(start: Point, segments: Sequence[Segment]) -> Numbers:

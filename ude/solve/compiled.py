@@ -16,7 +16,7 @@ from ude.solve.compilation import compiled_for
 from ude.solve.controllers import Controller
 from ude.solve.engines import Beginning, Task
 from ude.solve.flatten import Layout
-from ude.solve.step import RUNNING, Limits, Point, attempt
+from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt, evaluations_of
 from ude.solve.trace import PackedAttempts, Trace
 
 
@@ -28,12 +28,14 @@ class Packed(NamedTuple):
         quality: `error`, `stiffness`, shape `(2, block, batch)`.
         flags: `active`, `accepted`, `finite`, shape `(3, block, batch)`.
         states: `y1`, `y0` and the stages, shape `(block, 2 + stages, batch, state)`; no rows if they are not needed.
+        evaluations: Shape `(block, batch)`; None if every active sample needed `Method.evaluations`.
     """
 
     times: Tensor
     quality: Tensor
     flags: Tensor
     states: Tensor
+    evaluations: Tensor | None
 
 
 VECTOR = 16
@@ -102,7 +104,7 @@ class Compiled:
                 attempts -= count * size
                 if task.report is not None:
                     task.report(point.t)
-        return point, _trace(records)
+        return point, _trace(task.method, records)
 
 
 def _run_group(block: Block, task: Task, point: Point, count: int, size: int) -> tuple[Point, list[Packed]]:
@@ -120,8 +122,20 @@ def _run_group(block: Block, task: Task, point: Point, count: int, size: int) ->
     point, records = run([free] * count)
     if task.differentiate and not all(bool(packed.flags[2].all()) for packed in records):
         # Values stay the same; the backward pass no longer meets the infinite derivatives of these attempts.
-        return run([~packed.flags[2] for packed in records])
+        again = run([~packed.flags[2] for packed in records])
+        failed = ~torch.cat([packed.flags[2] for packed in records]).all(0)
+        return again[0], [_made_twice(task.method, *both, failed) for both in zip(records, again[1], strict=True)]
     return point, records
+
+
+def _made_twice(method: Method, first: Packed, second: Packed, failed: Tensor) -> Packed:
+    """Return a block that was made again, with the evaluations of both times for the samples that failed."""
+    before = torch.where(failed, _evaluations(method, first), 0)
+    return second._replace(evaluations=_evaluations(method, second) + before)
+
+
+def _evaluations(method: Method, packed: Packed) -> Tensor:
+    return packed.flags[0] * method.evaluations if packed.evaluations is None else packed.evaluations
 
 
 def _block(task: Task, *, compiled: bool) -> Block:
@@ -146,6 +160,7 @@ def _make_block(layout: Layout, method: Method, controller: Controller, keep_sta
             quality=_stack([r.error for r in records], [r.stiffness for r in records]),
             flags=_stack([r.active for r in records], [r.accepted for r in records], [r.finite for r in records]),
             states=_stack(*([r.y1, r.y0, *r.stages] for r in records)) if keep_states else point.y.new_empty(0),
+            evaluations=_counts(method, records),
         )
         return point, packed
 
@@ -155,6 +170,13 @@ def _make_block(layout: Layout, method: Method, controller: Controller, keep_sta
 def _stack(*rows: list[Tensor]) -> Tensor:
     """Stack rows of tensors along two new axes, in one copy."""
     return torch.stack([x for row in rows for x in row]).unflatten(0, (len(rows), len(rows[0])))
+
+
+def _counts(method: Method, records: list[Attempt]) -> Tensor | None:
+    """Return the evaluations of every attempt, None if they all took what is usual."""
+    if not any(r.evaluations for r in records):
+        return None
+    return torch.stack([evaluations_of(method, r) for r in records])
 
 
 def _fresh(point: Point, differentiate: bool) -> Point:
@@ -192,7 +214,7 @@ def _rearrange(point: Point) -> Point:
     return point._replace(y=kept(point.y), carry=tuple(kept(stage) for stage in point.carry))
 
 
-def _trace(records: list[Packed]) -> Trace:
+def _trace(method: Method, records: list[Packed]) -> Trace:
     """Join blocks, without the attempts that were made after every sample had come to its end."""
     times, quality, flags = (
         torch.cat([getattr(packed, name) for packed in records], dim=1) for name in ("times", "quality", "flags")
@@ -202,6 +224,9 @@ def _trace(records: list[Packed]) -> Trace:
     t, dt, t1 = times[:, :count].unbind()
     error, stiffness = quality[:, :count].unbind()
     active, accepted, _ = flags[:, :count].unbind()
+    evaluations = None
+    if any(packed.evaluations is not None for packed in records):
+        evaluations = torch.cat([_evaluations(method, packed) for packed in records])[:count]
     return Trace(
         t=t,
         dt=dt.detach(),
@@ -211,4 +236,5 @@ def _trace(records: list[Packed]) -> Trace:
         active=active,
         accepted=accepted,
         store=PackedAttempts(states[:count]),
+        evaluations=evaluations,
     )

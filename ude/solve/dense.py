@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
-from ude.methods.method import Method, StepResult
+from ude.methods.method import Method, StepResult, SwitchingMethod
 from ude.solve.compiled_dense import evaluate_compiled
 from ude.solve.trace import Trace
 
@@ -66,7 +66,7 @@ def evaluate(
     if method.dense_evaluations:
         used = torch.zeros_like(trace.active)
         used[index[between], sample.expand_as(index)[between]] = True
-        evaluations = used.sum(0) * method.dense_evaluations
+        evaluations = _evaluations(method, trace, used)
     fused = None if differentiable else evaluate_compiled(method, trace, ts, index)
     if fused is not None:
         return fused, evaluations
@@ -77,6 +77,14 @@ def evaluate(
             ends = ends.detach() + (values - values.detach())
         values = torch.where(at_end.unsqueeze(-1), ends, values)
     return values, evaluations
+
+
+def _evaluations(method: Method, trace: Trace, used: Tensor) -> Tensor:
+    """Return how often the extra stages of the attempts that are `used` evaluate the vector field, per sample."""
+    if trace.evaluations is None or not isinstance(method, SwitchingMethod):  # so they are all of one kind
+        return used.sum(0) * method.dense_evaluations
+    rows = used.any(-1).nonzero().squeeze(-1).tolist()
+    return (used[rows] * method.extra_evaluations(trace.store.starts(rows)[1].unbind(2))).sum(0)
 
 
 def _interpolate(field: FlatField, method: Method, trace: Trace, ts: Tensor, index: Tensor, between: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ude.solve.flatten import Layout
 from ude.solve.march import march
 from ude.solve.saving import AtTimes
 from ude.solve.start import start
-from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt
+from ude.solve.step import RUNNING, Attempt, Limits, Point, attempt, evaluations_of, with_more
 from ude.solve.trace import Trace
 
 
@@ -143,7 +143,8 @@ class Eager:
 
     def advance(self, task: Task, point: Point, attempts: int) -> tuple[Point, Trace]:
         """Run up to `attempts` attempts; looks after each whether any sample is still running."""
-        if (marched := march(task, point, attempts)) is not None:
+        marched = march(task, point, attempts)
+        if isinstance(marched, tuple):
             return marched
         records: list[Attempt] = []
         happenings: list[Happening] = []
@@ -151,7 +152,11 @@ class Eager:
             following, record = self._attempt(task, point)
             blocked = _blocked(task, record)
             if blocked is not None:
+                again = torch.where(blocked, evaluations_of(task.method, record), 0)
                 following, record = self._attempt(task, point, blocked)
+                record = with_more(task.method, record, again)
+            if marched is not None:
+                record, marched = with_more(task.method, record, marched), None
             if task.handler is not None:
                 following, record, new = task.handler.after(point, following, record)
                 happenings += new
@@ -161,7 +166,7 @@ class Eager:
                 task.report(point.t)
             if not bool((point.status == RUNNING).any()):
                 break
-        return point, Trace.of(records, happenings)
+        return point, Trace.of(records, task.method, happenings)
 
     def _attempt(self, task: Task, point: Point, blocked: Tensor | None = None) -> tuple[Point, Attempt]:
         return attempt(task.field, task.method, task.controller, task.limits, point, blocked)

@@ -163,12 +163,14 @@ class BoundFieldWithJacobian(BoundField):
             self._matrix(t, y)
 
     def linearise(self, t: Tensor, y: Tensor, *, rate: bool) -> Linearisation:
-        """Return value, the user's Jacobian and, if asked for, rate.
+        """Return value and rate, if asked for, and the user's Jacobian.
+
+        Who does not want the rate is after the Jacobian alone: the value, which would cost an evaluation, is then NaN.
 
         Raises:
             ValueError: If the Jacobian has the wrong shape or dtype.
         """
-        value, slope = time_derivative(self, t, y) if rate else (self(t, y), None)
+        value, slope = time_derivative(self, t, y) if rate else (torch.full_like(y, torch.nan), None)
         return Linearisation(value, self._matrix(t, y), slope)
 
     def _matrix(self, t: Tensor, y: Tensor) -> Tensor:

@@ -59,9 +59,10 @@ def integrate(task: Task, engine: Engine, adjoint: Adjoint, plan: Plan, given: G
             "Times to stop at without an effect can be given as `stop_at`."
         )
     engine, point, carries_gradient = engine.start(task, span.t0, y0)
-    evaluations = start_evaluations(task.method, chooses=task.first is None and not span.is_empty)
+    evaluations = start_evaluations(task.method, chooses=task.first is None and span.moves)
     if task.handler is not None:
-        point = point._replace(watch=task.handler.watch(point.t, point.y))
+        watch, looks = task.handler.watch(point.t, point.y)
+        point, evaluations = point._replace(watch=watch), evaluations + looks
         carries_gradient = task.differentiate
     saver = _saver(times, span)
     dense = plan.dense and adjoint.keeps_trace

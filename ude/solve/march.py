@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from ude.methods.method import Tolerances, take_step
 from ude.problems import Status
 from ude.solve.controllers import FixedStep
-from ude.solve.step import RUNNING, Attempt, Limits, Point, error_ratio
+from ude.solve.step import RUNNING, Attempt, Limits, Point, error_ratio, evaluations_of
 from ude.solve.trace import Trace
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Timetable(NamedTuple):
     arrivals: int
 
 
-def march(task: Task, point: Point, attempts: int) -> tuple[Point, Trace] | None:
+def march(task: Task, point: Point, attempts: int) -> tuple[Point, Trace] | Tensor | None:
     """Make up to `attempts` constant steps and look only at the end whether all of them were finite.
 
     What a trial step is asked, if it is accepted, if it is the last, if it failed, costs several times as much as a
@@ -51,7 +52,8 @@ def march(task: Task, point: Point, attempts: int) -> tuple[Point, Trace] | None
 
     Returns:
         The point reached and the steps; None where they must be made one by one: steps of other lengths, events,
-        samples that do not go together, a start time with a gradient, or something that was not finite.
+        samples that do not go together, a start time with a gradient. Where something was not finite they must be made
+        so as well: then the evaluations made in vain, shape `(batch,)`, for the samples to blame.
     """
     if task.handler is not None or not isinstance(task.controller, FixedStep):
         return None
@@ -67,16 +69,20 @@ def march(task: Task, point: Point, attempts: int) -> tuple[Point, Trace] | None
         except Exception:
             if _is_finite(y):
                 raise
-            return None  # One by one, the vector field would not have been asked for its value at NaN.
+            # One by one, the vector field would not have been asked for its value at NaN, which it was once.
+            return (_evaluations(task, records) + 1) * ~_finite(y)
         error = nothing if result.error is None else error_ratio(result.error, y, result.y1, task.limits)
         stiffness = nothing if result.stiffness is None else result.stiffness
-        records.append(Attempt(t, dt, t1, y, result.y1, result.stages, error, stiffness, always, always, always))
+        evaluations = () if result.evaluations is None else (result.evaluations,)
+        numbers = (error, stiffness, always, always, always, evaluations)
+        records.append(Attempt(t, dt, t1, y, result.y1, result.stages, *numbers))
         y, carry = result.y1, result.carry
         if task.report is not None:
             task.report(t1)
-    trace = Trace.of(records)
+    trace = Trace.of(records, task.method)
     if not (_is_finite(y) and _is_finite(trace.error) and _is_finite(trace.stiffness)):
-        return None
+        finite = _finite(y) & _finite(trace.error.T) & _finite(trace.stiffness.T)
+        return _evaluations(task, records) * ~finite
     over = int(point.stop[0]) + ahead.arrivals == len(task.limits.stops)
     status = torch.full_like(point.status, int(Status.SUCCESS) if over else RUNNING)
     return point._replace(t=ahead.t1[-1], y=y, carry=carry, status=status, stop=point.stop + ahead.arrivals), trace
@@ -116,5 +122,16 @@ def _together(limits: Limits, point: Point) -> bool:
     return bool(same)
 
 
+def _evaluations(task: Task, records: Sequence[Attempt]) -> Tensor:
+    """Return how many evaluations these steps took each sample, shape `(batch,)`."""
+    counts = [evaluations_of(task.method, record) for record in records]
+    return sum(counts, torch.zeros_like(task.limits.floor, dtype=torch.int64))
+
+
 def _is_finite(x: Tensor) -> bool:
-    return bool(x.detach().isfinite().all())
+    return bool(_finite(x).all())
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Return which rows are finite."""
+    return x.detach().isfinite().all(-1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ude import ad
 from ude._typing import FlatField
-from ude.methods.method import Method
+from ude.methods.method import IteratingMethod, Method
 from ude.problems import Status
 from ude.solve.controllers import Controller
 from ude.solve.initial_step import initial_step
@@ -30,7 +33,8 @@ def start(
     span = limits.stops[-1] - t.detach()
     f0 = field(t, y) if first is None or method.init_evaluations == 1 else None
     if method.init_evaluations == 1:
-        carry = method.init(lambda t, y: f0, t, y)  # pyright: ignore[reportArgumentType]
+        assert f0 is not None
+        carry = method.init(_known(field, method, t, y, f0), t, y)
     else:
         carry = method.init(field, t, y)
     if first is None:
@@ -46,7 +50,50 @@ def start(
     return Point(t=t, dt=dt, y=y, carry=carry, memory=memory, status=status, stop=torch.zeros_like(status))
 
 
-def start_evaluations(method: Method, *, chooses: bool) -> int:
-    """Return how often `start` evaluates the vector field; `chooses` if it is to find the length of the first step."""
-    shared = chooses and method.init_evaluations == 1
-    return method.init_evaluations + 2 * chooses - shared
+def start_evaluations(method: Method, *, chooses: bool | Tensor) -> int | Tensor:
+    """Return how often `start` evaluates the vector field, as a number or of shape `(batch,)`, like `chooses`.
+
+    Args:
+        method: Makes steps.
+        chooses: It is to find the length of the first step.
+    """
+    shared = method.init_evaluations == 1
+    return method.init_evaluations + (2 - shared) * chooses
+
+
+def _known(field: FlatField, method: Method, t: Tensor, y: Tensor, value: Tensor) -> FlatField:
+    """Return the field with its value at a point known; a method that iterates may ask for its Jacobian as well."""
+    if not isinstance(method, IteratingMethod):
+        return lambda time, state: value
+    known = _Known(field, t, y, value)
+    return _KnownWithJacobian(field, t, y, value) if isinstance(field, ad.Linearisable) else known
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A vector field whose value at one point is known.
+
+    Args:
+        field: The vector field.
+        t: Time of the point.
+        y: State there.
+        value: The value there.
+    """
+
+    field: FlatField
+    t: Tensor
+    y: Tensor
+    value: Tensor
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """Return the value."""
+        return self.value if t is self.t and y is self.y else self.field(t, y)
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownWithJacobian(_Known):
+    """One that knows its Jacobian as well."""
+
+    def linearise(self, t: Tensor, y: Tensor, *, rate: bool) -> ad.Linearisation:
+        """Return what the field does."""
+        return ad.linearise(self.field, t, y, rate=rate)

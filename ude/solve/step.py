@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
-from ude.methods.method import Carry, Method, Tolerances, take_step
+from ude.methods.method import Carry, Method, StepResult, Tolerances, take_step
 from ude.problems.solution import Status
-from ude.solve.controllers import Controller, Memory
+from ude.solve.controllers import Controller, Decision, Memory
 
 RUNNING = -1
 """Status of a sample that has not come to its end."""
@@ -68,7 +68,7 @@ class Point(NamedTuple):
 class Attempt(NamedTuple):
     """What is kept of one trial step, for dense output, `Steps` and `Stats`.
 
-    `t`, `dt`, `t1`, `error`, `stiffness`, `active`, `accepted` and `finite` have shape `(batch,)`,
+    `t`, `dt`, `t1`, `error`, `stiffness`, `active`, `accepted`, `finite` and `evaluations` have shape `(batch,)`,
     `y0`, `y1` and every stage `(batch, state)`.
 
     Args:
@@ -83,6 +83,8 @@ class Attempt(NamedTuple):
         active: The sample was still running.
         accepted: The step was taken.
         finite: No number of an active step was infinite or NaN.
+        evaluations: Of the vector field, as many as each sample needed for the attempt and for the events after it:
+            one tensor, or none if every active sample needed `Method.evaluations`.
     """
 
     t: Tensor
@@ -96,6 +98,7 @@ class Attempt(NamedTuple):
     active: Tensor
     accepted: Tensor
     finite: Tensor
+    evaluations: tuple[Tensor, ...] = ()
 
 
 def attempt(
@@ -121,28 +124,20 @@ def attempt(
         The next point, and the record of the attempt.
     """
     active = point.status == RUNNING
-    target = _target(limits.stops, point.stop)
     remaining = _target(limits.before, point.stop) - point.t.detach()
     # A last step up to 1 % longer avoids one of a length near rounding error (Hairer's DOPRI5 does the same).
     arrives = remaining.abs() <= 1.01 * point.dt.abs()
     tried = torch.where(arrives, remaining, point.dt)
     dt = torch.where(active if blocked is None else active & ~blocked, tried, 0.0)
-    tolerances = Tolerances(limits.rtol, limits.atol)
-    result = take_step(method, field, point.t, dt, point.y, point.carry, tolerances)
-    error = torch.zeros_like(point.dt)
-    if result.error is not None:
-        error = error_ratio(result.error, point.y, result.y1, limits)
-    # Zero times anything but a finite number is NaN.
-    finite = (error.detach() + (0.0 * result.y1.detach()).abs().sum(-1)).isfinite()
-    if blocked is not None:
-        finite = finite & ~blocked
-    decision = controller.decide(error.detach(), finite, point.memory, method.error_order)
-    if result.factor is not None:
-        decision = decision._replace(factor=torch.where(finite, result.factor, decision.factor))
+    result = take_step(method, field, point.t, dt, point.y, point.carry, Tolerances(limits.rtol, limits.atol))
+    error, finite = _quality(result, point, limits, blocked)
+    decision = _decide(controller, method, point.memory, result, error.detach(), finite)
     accepted = active & decision.accept
     if controller.accepts_shortest:
         accepted = accepted | (active & finite & (tried.abs() <= limits.shortest))
     arrived = accepted & arrives
+    target = _target(limits.stops, point.stop)
+    t = torch.where(accepted, torch.where(arrives, target, point.t + dt), point.t)
     next_dt = torch.where(active, tried * decision.factor, point.dt) if controller.needs_error else point.dt
     next_dt = _bounded(next_dt, limits, point.dt, arrived)
     # A step below the resolution of the time, or a rejected one that cannot shrink, is the end of its sample.
@@ -152,11 +147,65 @@ def attempt(
     failure = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
     status = torch.where(active & stuck & ~arrived, failure, point.status)
     status = torch.where(arrived & (target == limits.stops[-1]), int(Status.SUCCESS), status)
-    t = torch.where(accepted, torch.where(arrives, target, point.t + dt), point.t)
-    record = Attempt(
+    taken = accepted.unsqueeze(-1)
+    following = Point(
+        t=t,
+        dt=next_dt,
+        y=torch.where(taken, result.y1, point.y),
+        carry=tuple(torch.where(taken, new, old) for new, old in zip(result.carry, point.carry, strict=True)),
+        memory=decision.memory,
+        status=status,
+        stop=point.stop + arrived,
+        watch=point.watch,
+    )
+    return following, _record(point, dt, t, result, error, active, accepted, finite)
+
+
+def evaluations_of(method: Method, record: Attempt) -> Tensor:
+    """Return how many evaluations an attempt took each sample, shape `(batch,)`."""
+    return record.evaluations[0] if record.evaluations else record.active * method.evaluations
+
+
+def with_more(method: Method, record: Attempt, evaluations: Tensor | int) -> Attempt:
+    """Add evaluations, shape `(batch,)`, to those of an attempt."""
+    return record._replace(evaluations=(evaluations_of(method, record) + evaluations,))
+
+
+def _quality(result: StepResult, point: Point, limits: Limits, blocked: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the error ratio of a step, and where all of its numbers are finite."""
+    error = torch.zeros_like(point.dt)
+    if result.error is not None:
+        error = error_ratio(result.error, point.y, result.y1, limits)
+    # Zero times anything but a finite number is NaN.
+    finite = (error.detach() + (0.0 * result.y1.detach()).abs().sum(-1)).isfinite()
+    return error, finite if blocked is None else finite & ~blocked
+
+
+def _decide(
+    controller: Controller, method: Method, memory: Memory, result: StepResult, error: Tensor, finite: Tensor
+) -> Decision:
+    """Ask the controller, and for the length of the next step the method, if it knows better."""
+    decision = controller.decide(error, finite, memory, method.error_order)
+    if result.factor is None:
+        return decision
+    return decision._replace(factor=torch.where(finite, result.factor, decision.factor))
+
+
+def _record(
+    point: Point,
+    dt: Tensor,
+    t1: Tensor,
+    result: StepResult,
+    error: Tensor,
+    active: Tensor,
+    accepted: Tensor,
+    finite: Tensor,
+) -> Attempt:
+    """Return what is kept of a step from a point."""
+    return Attempt(
         t=point.t,
         dt=dt,
-        t1=t,
+        t1=t1,
         y0=point.y,
         y1=result.y1,
         stages=result.stages,
@@ -165,19 +214,8 @@ def attempt(
         active=active,
         accepted=accepted,
         finite=finite | ~active,
+        evaluations=() if result.evaluations is None else (torch.where(active, result.evaluations, 0),),
     )
-    step_taken = accepted.unsqueeze(-1)
-    following = Point(
-        t=t,
-        dt=next_dt,
-        y=torch.where(step_taken, result.y1, point.y),
-        carry=tuple(torch.where(step_taken, new, old) for new, old in zip(result.carry, point.carry, strict=True)),
-        memory=decision.memory,
-        status=status,
-        stop=point.stop + arrived,
-        watch=point.watch,
-    )
-    return following, record
 
 
 def _target(stops: Tensor, number: Tensor) -> Tensor:

@@ -32,11 +32,11 @@ class Span:
     ends: tuple[float, float] | None = None
 
     @property
-    def is_empty(self) -> bool:
-        """All samples end where they start."""
+    def moves(self) -> bool | Tensor:
+        """Samples end elsewhere than where they start: one answer for all of them, or shape `(batch,)`."""
         if self.ends is not None:
-            return self.ends[0] == self.ends[1]
-        return not bool((self.t1.detach() != self.t0.detach()).any())
+            return self.ends[0] != self.ends[1]
+        return self.t1.detach() != self.t0.detach()
 
     @property
     def carries_gradient(self) -> bool:

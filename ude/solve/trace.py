@@ -9,8 +9,9 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ude.methods.method import Method
 from ude.solve.events import Happening
-from ude.solve.step import Attempt
+from ude.solve.step import Attempt, evaluations_of
 
 
 class Saved(NamedTuple):
@@ -101,6 +102,7 @@ class Trace:
         store: States and stages.
         happenings: Events, in their order.
         saved: What was saved on the way; None if that is to be done from the store.
+        evaluations: As many as the sample needed; None if every active one needed `Method.evaluations`.
     """
 
     t: Tensor
@@ -113,11 +115,15 @@ class Trace:
     store: Store
     happenings: tuple[Happening, ...] = ()
     saved: Saved | None = None
+    evaluations: Tensor | None = None
 
     @classmethod
-    def of(cls, attempts: Sequence[Attempt], happenings: Sequence[Happening] = ()) -> Trace:
-        """Stack the numbers of single attempts."""
+    def of(cls, attempts: Sequence[Attempt], method: Method, happenings: Sequence[Happening] = ()) -> Trace:
+        """Stack the numbers of single attempts by a method."""
         names = ("t", "dt", "t1", "error", "stiffness", "active", "accepted")
         numbers = {name: torch.stack([getattr(one, name) for one in attempts]) for name in names}
         store = SingleAttempts(tuple(attempts))
-        return cls(**numbers, store=store, happenings=tuple(happenings), saved=None)
+        evaluations = None
+        if any(one.evaluations for one in attempts):
+            evaluations = torch.stack([evaluations_of(method, one) for one in attempts])
+        return cls(**numbers, store=store, happenings=tuple(happenings), saved=None, evaluations=evaluations)

@@ -31,7 +31,7 @@ from ude.solve.events.projection import project
 from ude.solve.events.schedule import NOBODY, Schedule
 from ude.solve.events.section import FlatCondition, Rows, Section
 from ude.solve.flatten import Layout
-from ude.solve.step import RUNNING, Attempt, Point
+from ude.solve.step import RUNNING, Attempt, Point, with_more
 
 STALLED = 20
 """Events in a row without progress in time after which a sample is given up."""
@@ -92,13 +92,18 @@ class Handler:
     method: Method
     differentiate: bool
 
-    def watch(self, t: Tensor, y: Tensor) -> Memory:
-        """Return what is remembered at the start: signs and times of every event, events without progress in time."""
+    def watch(self, t: Tensor, y: Tensor) -> tuple[Memory, Tensor]:
+        """Return what is remembered at the start, and how often each sample's vector field was evaluated to know it.
+
+        To be remembered are signs and times of every event, and events without progress in time.
+        """
         conditions = self._conditions()
         signs = [self._sign(condition, t.detach(), y.detach()) for condition in conditions.values()]
         stacked = torch.stack(signs) if signs else t.new_zeros(0, len(t))
         start = t.detach()
-        return stacked, start.expand_as(stacked), start, torch.zeros_like(start)
+        # Only a condition that starts at zero asks where it goes.
+        evaluations = (stacked.abs() < 1).sum(0)
+        return (stacked, start.expand_as(stacked), start, torch.zeros_like(start)), evaluations
 
     def violates(self, y: Tensor) -> Tensor:
         """Return where a state has left the domain it is to stay in, shape `(batch,)`."""
@@ -121,7 +126,10 @@ class Handler:
         for number, event in others:
             state, happening = self._apply(state, number, event, owner == number)
             happenings += [] if happening is None else [happening]
-        following = self._restarted(state) if bool(state.fired.any()) else state.point
+        following = state.point
+        if bool(state.fired.any()):
+            following = self._restarted(state)
+            state = self._counted(state, state.fired * self.method.init_evaluations)
         return Outcome(following, state.record, tuple(happenings))
 
     # Continuous events
@@ -153,6 +161,8 @@ class Handler:
         begun, times, *since = before.watch
         events = [event for event in self.events if isinstance(event, ContinuousEvent)]
         section = Section(self.field, self.method, state.record)
+        if self.method.dense_evaluations:
+            state = self._counted(state, section.evaluations)
         crossing, signs = first_crossing(section, events, list(conditions.values()), begun)
         happenings: list[Happening] = []
         if crossing is not None:
@@ -197,7 +207,7 @@ class Handler:
             status=rows.put(status, point.status),
         )
         record = record._replace(t1=rows.put(time, record.t1), y1=rows.put(on_graph, record.y1))
-        state = _State(point.t, point.y, point, record, crossing.fired, crossing.fired)
+        state = self._counted(_State(point.t, point.y, point, record, crossing.fired, crossing.fired), crossing.fired)
         return state, _Jump(which, t, left, after, rate)
 
     def _affected_rows(
@@ -263,8 +273,11 @@ class Handler:
             hit = free & condition(state.t, state.y.detach()).bool()
             return self._affected(state, number, hit, event.affect, terminate=event.terminate)
         if isinstance(event, SteadyState):
+            if not bool(free.any()):
+                return state, None
             scale = event.atol + event.rtol * state.y.detach().abs()
             rate = (self.field(state.t, state.y.detach()).detach() / scale).abs().square().mean(-1)
+            state = self._counted(state, free)
             return self._affected(state, number, free & (rate <= 1.0), None, terminate=True)
         if isinstance(event, PositiveDomain):
             below = free & (state.y.detach() < 0).any(-1)
@@ -303,6 +316,10 @@ class Handler:
         saved = (hit & ~state.cut).unsqueeze(-1)
         record = state.record._replace(y1=torch.where(saved, y, state.record.y1))
         return state._replace(y=y, point=state.point._replace(y=y), record=record, fired=state.fired | hit)
+
+    def _counted(self, state: _State, more: Tensor | int) -> _State:
+        """Add evaluations of the vector field, shape `(batch,)`, to those of the attempt."""
+        return state._replace(record=with_more(self.method, state.record, more))
 
     def _restarted(self, state: _State) -> Point:
         """Return the point with what the method carries made anew where the state has jumped."""

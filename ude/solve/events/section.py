@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ude import ad
 from ude._typing import FlatField
-from ude.methods.method import Method, StepResult
+from ude.methods.method import Method, StepResult, extra_evaluations
 from ude.solve.step import Attempt
 
 FlatCondition = Callable[[Tensor, Tensor], Tensor]
@@ -57,6 +57,11 @@ class Section:
         # A condition at zero is looked at again as soon as it has left zero by more than rounding.
         self.nudge = torch.finfo(record.dt.dtype).eps ** 0.4
         self.known = torch.stack([stage.detach() for stage in stages])
+
+    @property
+    def evaluations(self) -> Tensor | int:
+        """How often the extra stages evaluated the vector field, for the samples whose step was accepted."""
+        return extra_evaluations(self.method, self.record.stages) * self.record.accepted
 
     def look(self, condition: FlatCondition, places: Sequence[float], states: Tensor) -> Tensor:
         """Return a condition at the start, at places that all samples share, and at the end: `(places + 2, batch)`."""
