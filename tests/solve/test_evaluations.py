@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -114,6 +116,25 @@ def test_methods_of_constant_cost_carry_no_count(method):
 def test_the_default_method_carries_no_count_before_a_problem_is_stiff():
     problem, _ = oscillator(mu=1.0)
     assert ude.solve(problem).interpolant.trace.evaluations is None
+
+
+@pytest.mark.parametrize("stiff", [ude.Rosenbrock23(), ude.Kvaerno3(), ude.RadauIIA5()], ids=str)
+def test_going_over_to_another_method_costs_its_first_slope(stiff):
+    rate = lambda t: torch.where(t < 1.0, 2000.0, 0.1).to(t)  # noqa: E731
+    field = Counted(lambda t, y: -rate(t) * (y - torch.cos(t)))
+    problem = ODEProblem(
+        field, torch.zeros(1, dtype=F64), (0.0, 20.0), jacobian=lambda t, y: -rate(t).reshape(1, 1) + 0 * y
+    )
+    with torch.no_grad():
+        solution = ude.solve(problem, ude.AutoSwitch(ude.Tsit5(), stiff), save_at=[20.0], stop_at=[1.0], rtol=1e-4)
+    assert solution.stats.nfe == field.calls
+    stages = solution.interpolant.trace.store.starts(range(len(solution.steps.t)))[1][:, 0]
+    changes = list(pairwise((stages[:, :7] != 0).any(-1).any(-1).tolist()))
+    entered, left = (changes.index(x) for x in ((True, False), (False, True)))
+    counts = solution.interpolant.trace.evaluations[:, 0].tolist()
+    assert entered < left
+    assert counts[entered] == 6
+    assert counts[left + 1] == 6 + 1
 
 
 @pytest.mark.parametrize("method", [ude.Euler(), ude.RK4(), ude.Heun(), *METHODS[:-1]], ids=str)

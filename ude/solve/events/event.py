@@ -121,7 +121,7 @@ class Periodic:
 class SteadyState:
     r"""End a sample where nothing changes any more: the root mean square of $f_i / (a + r |y_i|)$ is at most 1.
 
-    Costs one evaluation per step.
+    Costs one evaluation per accepted step.
 
     Args:
         rtol: $r$, in 1/time.
