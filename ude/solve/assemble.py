@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -43,17 +43,20 @@ def assemble(
     end = segments[-1].point if segments else start
     status = torch.where(end.status == RUNNING, int(Status.MAX_STEPS), end.status)
     numbers = _joined(start, segments)
+    column: Callable[[Tensor], Tensor] = (lambda x: x) if layout.batched else (lambda x: x.squeeze(-1))
     steps = Steps(
-        t=numbers.t.detach(),
-        dt=numbers.dt,
-        error=numbers.error,
-        stiffness=numbers.stiffness,
-        accepted=numbers.accepted,
+        t=column(numbers.t.detach()),
+        dt=column(numbers.dt),
+        error=column(numbers.error),
+        stiffness=column(numbers.stiffness),
+        accepted=column(numbers.accepted),
     )
-    accepted, attempts = steps.accepted.sum(0), numbers.active.sum(0)
-    made = _evaluations(task.method, segments, attempts)
-    extra = sum((segment.saved.evaluations for segment in segments), torch.zeros_like(attempts))
-    stats = Stats(nfe=evaluations + made + extra, accepted=accepted, rejected=attempts - accepted)
+    accepted, attempts = numbers.accepted.sum(0), numbers.active.sum(0)
+    stats = Stats(
+        nfe=column(_evaluations(task.method, segments, attempts) + evaluations),
+        accepted=column(accepted),
+        rejected=column(attempts - accepted),
+    )
     if times is None:
         ts, ys = _every_step(start, segments, numbers, status, span.t1)
     else:
@@ -62,12 +65,11 @@ def assemble(
     if dense and len(segments) <= 1:
         trace = segments[0].trace if segments else None
         interpolant = Interpolant(task=task, trace=trace, t0=start.t, t1=end.t, y0=start.y, direction=span.direction)
-    column = (lambda x: x) if layout.batched else (lambda x: x[..., 0])
     return Solution(
-        ts=ts if layout.batched else ts[:, 0],
+        ts=column(ts),
         ys=layout.unflatten(ys),
-        steps=Steps(**{name: column(getattr(steps, name)) for name in Steps.__slots__}),
-        stats=Stats(**{name: column(getattr(stats, name)) for name in Stats.__slots__}),
+        steps=steps,
+        stats=stats,
         status=column(status),
         interpolant=interpolant,
         events=None if task.handler is None else _event_log(task, segments, start),
@@ -99,13 +101,15 @@ def _event_log(task: Task, segments: Sequence[Segment], start: Point) -> EventLo
 
 
 def _evaluations(method: Method, segments: Sequence[Segment], attempts: Tensor) -> Tensor:
-    """Return the evaluations of all attempts, per sample."""
+    """Return the evaluations of all attempts and of dense output, per sample."""
     if all(segment.evaluations is None for segment in segments):
-        return attempts * method.evaluations
-    usual = (segment.numbers.active.sum(0) * method.evaluations for segment in segments)
-    own = (segment.evaluations for segment in segments)
-    counts = [count if counted is None else counted for count, counted in zip(usual, own, strict=True)]
-    return torch.stack(counts).sum(0)
+        counts = attempts * method.evaluations
+    else:
+        usual = (segment.numbers.active.sum(0) * method.evaluations for segment in segments)
+        own = (segment.evaluations for segment in segments)
+        counts = sum(count if counted is None else counted for count, counted in zip(usual, own, strict=True))
+    extra = [segment.saved.evaluations for segment in segments if segment.saved.evaluations is not None]
+    return sum(extra, counts)  # pyright: ignore[reportReturnType]
 
 
 def _joined(start: Point, segments: Sequence[Segment]) -> Numbers:

@@ -53,7 +53,7 @@ class AtTimes:
         rows = inside.any(-1).nonzero().squeeze(-1)
         if len(rows) == 0:
             none = trace.store.ends([0])[:0].clone()  # a view of no rows would keep the whole state
-            return Saved(none, offset.new_empty(0, len(offset)), torch.zeros_like(offset))
+            return Saved(none, offset.new_empty(0, len(offset)))
         # The times of a segment are neighbours; samples differ by a few rows at its ends.
         window = slice(int(rows[0]), int(rows[-1]) + 1)
         inside, index = inside[window], index[window]
@@ -72,7 +72,7 @@ class AtEnd:
 
     def collect(self, field: FlatField, method: Method, start: Tensor, trace: Trace, offset: Tensor) -> Saved:
         """Return no rows: the final state is that of the last point."""
-        return Saved(start.new_empty(0, len(start), 0), offset.new_empty(0, len(start)), torch.zeros_like(offset))
+        return Saved(start.new_empty(0, len(start), 0), offset.new_empty(0, len(start)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class EveryStep:
         order = offset + trace.accepted.cumsum(0)
         place = torch.where(trace.accepted, order, -1)
         if self.end is None:
-            return Saved(trace.store.ends(range(attempts)), place, torch.zeros_like(offset))
+            return Saved(trace.store.ends(range(attempts)), place)
         ts = torch.where(trace.t1 == self.end, self.end, trace.t1.detach())
         index = torch.arange(attempts, device=offset.device).unsqueeze(-1).expand_as(place)
         values, evaluations = evaluate(field, method, trace, ts, index, trace.accepted, differentiable=True)

@@ -172,12 +172,11 @@ def _outputs(save: AtTimes | None, point: Point) -> Outputs:
 
 def _saved(outputs: Outputs, *, complete: bool) -> Saved:
     count, batch = len(outputs.values), len(outputs.following)
-    evaluations = torch.zeros(batch, dtype=torch.int64)
     place = torch.arange(count).unsqueeze(-1).expand(count, batch)
     if complete:
-        return Saved(outputs.values, place, evaluations, complete=True)
+        return Saved(outputs.values, place, complete=True)
     done = (place >= outputs.earliest) & (place < outputs.following)
-    return Saved(outputs.values, torch.where(done, place, -1), evaluations)
+    return Saved(outputs.values, torch.where(done, place, -1))
 
 
 def _call_forward(
