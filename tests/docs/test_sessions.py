@@ -9,9 +9,10 @@ import pytest
 from ude.ad.rules import table
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ["kernel", "extend", "choose", "events", "torchdiffeq", "diffrax", "julia"]
 
 
-@pytest.mark.parametrize("page", ["kernel", "extend", "choose", "events"])
+@pytest.mark.parametrize("page", PAGES)
 def test_session_gives_the_results_that_are_printed(page, monkeypatch):
     monkeypatch.setattr(table, "_TABLE", dict(table._TABLE))  # pages register rules
     path = DOCS / f"{page}.md"

@@ -74,6 +74,7 @@ def van_der_pol(t, y):
 
 
 def hires(t, y):
+    """Growth of plant tissue under light: Schaefer (1975); Hairer and Wanner II, section IV.10."""
     a, b, c, d, e, f, g, h = y.unbind(-1)
     return stack(
         -1.71 * a + 0.43 * b + 8.32 * c + 0.0007,
@@ -93,6 +94,7 @@ def oregonator(t, y):
 
 
 def e5(t, y):
+    """Chemical pyrolysis: Hairer and Wanner II, section IV.10. Concentrations from 1e-3 to 1e-13."""
     a, b, c, d = y.unbind(-1)
     start, middle, end, back = 7.89e-10 * a, 1.1e7 * a * c, 1.13e9 * b * c, 1.13e3 * d
     return stack(-start - middle, start - end, start - middle - end + back, middle - back)

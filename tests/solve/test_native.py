@@ -334,7 +334,7 @@ def test_a_global_of_a_module_named_like_a_library_is_noticed(monkeypatch):
 
 def test_checkpointed_gradients_agree():
     field = Network(4)
-    options = {"save_at": [0.5, 1.3, 2.0], "adjoint": ude.Checkpointed(), **THIRD_ORDER}
+    options = {"save_at": [0.5, 1.3, 2.0], "adjoint": ude.Checkpointed(), **FEW_STAGES}
     ours, theirs = (gradients(e, field, starts(3), LOSSES["states"], **options) for e in ("loop", "eager"))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
@@ -364,7 +364,7 @@ def test_a_state_that_carries_no_gradient_still_gets_one_from_parameters():
     field = Network(4)
     problem = ODEProblem(field, starts(3), (0.0, 1.0), batched=True)
     for save_at in ([1.0], [0.5, 1.0]):
-        ys = solve(problem, engine="loop", save_at=save_at, **THIRD_ORDER).ys
+        ys = solve(problem, engine="loop", save_at=save_at, **FEW_STAGES).ys
         grads = torch.autograd.grad(ys.square().sum(), list(field.parameters()))
         assert all(bool((g != 0).any()) for g in grads)
 
