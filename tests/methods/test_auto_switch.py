@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+import ude
 from ude.methods import BS3, RK4, AutoSwitch, Dopri5, Method, Rodas5P, Rosenbrock23, Tsit5, Vern7
+from ude.methods.bdf import BDF
 from ude.methods.esdirk import TRBDF2
 from ude.nonlinear import GMRES
 
@@ -185,3 +187,17 @@ def test_says_how_to_do_without_a_jacobian_that_cannot_be_made():
     with pytest.raises(ValueError, match="real state") as caught:
         SWITCH.step(f, t, dt, y, carry)
     assert "`method=Tsit5()`" in caught.value.__notes__[0]
+
+
+def test_a_stiff_sample_keeps_the_step_lengths_of_bdf_beside_one_that_is_not_stiff():
+    rates, y0 = torch.tensor([[1.0], [5e4]], dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64)
+
+    def solved(chosen):
+        problem = ude.ODEProblem(
+            lambda t, y, p: -p * (y - torch.cos(t)), y0[chosen], (0.0, 10.0), p=rates[chosen], batched=True
+        )
+        return ude.solve(problem, AutoSwitch(Tsit5(), BDF()), rtol=1e-6, atol=1e-6)
+
+    together, alone = solved(slice(0, 2)), [solved(slice(i, i + 1)) for i in range(2)]
+    assert together.stats.accepted.tolist() == [int(one.stats.accepted) for one in alone]
+    torch.testing.assert_close(together.ys[-1], torch.cat([one.ys[-1] for one in alone]), rtol=1e-12, atol=0.0)

@@ -238,6 +238,7 @@ class AutoSwitch:
         stiffness = explicit.stiffness
         if implicit.stiffness is not None:
             stiffness = torch.where(is_implicit, implicit.stiffness, stiffness)
+        factor = None if implicit.factor is None else torch.where(is_implicit, implicit.factor, torch.nan)
         return StepResult(
             y1=torch.where(mask, implicit.y1, explicit.y1),
             error=torch.where(mask, implicit.error, explicit.error),
@@ -247,6 +248,7 @@ class AutoSwitch:
                 *(torch.where(mask, stage, 0.0) for stage in implicit.stages[count:]),
             ),
             carry=_chosen(mask, implicit.carry, explicit.carry),
+            factor=factor,
         )
 
     def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:

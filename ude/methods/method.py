@@ -24,7 +24,8 @@ class StepResult(NamedTuple):
         stages: The stage derivatives, each of shape `(batch, state)`, from which dense output is made.
         carry: For the next step, if this one is accepted.
         factor: Length of the next trial step over that of this one, shape `(batch,)`, detached, from methods that know
-            better than the controller; below 1 where the error is too large. None to leave it to the controller.
+            better than the controller; below 1 where the error is too large. None, or NaN for some samples, to leave it
+            to the controller.
         evaluations: Of the vector field, as many as each sample needed, integers of shape `(batch,)`; None if they are
             always as many as `Method.evaluations` says.
     """

@@ -188,7 +188,8 @@ def _decide(
     decision = controller.decide(error, finite, memory, method.error_order)
     if result.factor is None:
         return decision
-    return decision._replace(factor=torch.where(finite, result.factor, decision.factor))
+    knows = finite & ~result.factor.isnan()
+    return decision._replace(factor=torch.where(knows, result.factor, decision.factor))
 
 
 def _record(
