@@ -41,7 +41,7 @@ def assemble(
     """
     layout = task.layout
     end = segments[-1].point if segments else start
-    status = torch.where(end.status == RUNNING, int(Status.MAX_STEPS), end.status)
+    status = end.status.masked_fill(end.status == RUNNING, int(Status.MAX_STEPS))
     numbers = _joined(start, segments)
     column: Callable[[Tensor], Tensor] = (lambda x: x) if layout.batched else (lambda x: x.squeeze(-1))
     steps = Steps(
@@ -123,11 +123,12 @@ def _joined(start: Point, segments: Sequence[Segment]) -> Numbers:
 
 def _at_times(start: Point, segments: Sequence[Segment], times: Tensor) -> Tensor:
     """Put every saved state in its place; the initial state at the start, NaN after a failure."""
-    if len(segments) == 1 and segments[0].saved.complete:
-        return segments[0].saved.values
+    only = segments[0].saved if len(segments) == 1 else None
+    if only is not None and only.place is None:
+        return only.values
     at_start = times.detach() == start.t.detach()
-    if len(segments) == 1 and bool((segments[0].saved.place >= 0).all()):
-        values = segments[0].saved.values
+    if only is not None and only.place is not None and bool((only.place >= 0).all()):
+        values = only.values
         if len(values) == len(times):
             return values
         if len(values) == len(times) - 1 and bool(at_start[0].all()):
@@ -137,6 +138,7 @@ def _at_times(start: Point, segments: Sequence[Segment], times: Tensor) -> Tenso
     length = 2
     for segment in segments:
         place = segment.saved.place
+        assert place is not None  # else there were no other segments
         row, sample = (place >= 0).nonzero(as_tuple=True)
         source[place[row, sample], sample] = row + length
         rows.append(segment.saved.values)

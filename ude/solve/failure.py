@@ -36,7 +36,7 @@ STIFF = 1e3
 
 def raise_on_failure(solution: Solution, problem: ODEProblem, reason: str) -> None:
     """Raise `SolveError` naming the first sample that failed, if any did."""
-    if bool((solution.status == int(Status.SUCCESS)).all()):
+    if not bool(solution.status.any()):  # `Status.SUCCESS` is zero
         return
     status = torch.atleast_1d(solution.status)
     failed = (~torch.atleast_1d(solution.success)).nonzero().squeeze(-1).tolist()

@@ -20,15 +20,13 @@ class Saved(NamedTuple):
     Args:
         values: States, shape `(rows, batch, state)`.
         place: Index of each row in the output per sample, -1 where the row is none of that sample's;
-            shape `(rows, batch)`.
+            shape `(rows, batch)`. None if the rows are those of the output, none missing.
         evaluations: Evaluations of the vector field that dense output cost, shape `(batch,)`; None if none.
-        complete: The rows are those of the output, none missing.
     """
 
     values: Tensor
-    place: Tensor
+    place: Tensor | None
     evaluations: Tensor | None = None
-    complete: bool = False
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ class Code:
         forward: The library that makes attempts; None until it is asked for.
         backward: Those that carry cotangents back, or yet their source, by the inputs that carry a gradient.
         separate: Samples of a batch were found not to depend on each other.
+        fitting: Inputs that carry a gradient with which it was found to be of a size for generated code.
     """
 
     signature: Signature
@@ -41,6 +43,7 @@ class Code:
     forward: Any = None
     backward: dict[tuple[int, ...], Any] = field(default_factory=dict)
     separate: bool = False
+    fitting: set[tuple[int, ...]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +120,21 @@ def bind(task: Task, point: Point, *, by_rows: bool) -> Bound:
     if code is None:
         code = program.codes[key] = _code(task, point, program, samples, own)
     wanted = tuple(i for i in code.fixed if wholes[i].requires_grad)
-    fixed = tuple(_in_memory(wholes[i].T if i in code.turned else wholes[i]) for i in code.fixed)
+    fixed = tuple(_in_memory(_turned(wholes[i]) if i in code.turned else wholes[i]) for i in code.fixed)
     bound = Bound(task, program, code, samples, wholes, fixed, wanted)
-    _check_size(bound)
+    carried = wanted if torch.is_grad_enabled() else ()
+    if carried not in code.fitting:
+        _check_size(bound, carried)
+        code.fitting.add(carried)
     if batch > 1 and not code.separate:
         named = [(slot.name, x, slot.shared) for slot, x in zip(code.signature.inputs, wholes, strict=True)]
         check_separate(task, program, named, own, point)
         code.separate = True
     return bound
+
+
+def _turned(x: Tensor) -> Tensor:
+    return x.T if len(x) > 1 else x
 
 
 def _in_memory(x: Tensor) -> Tensor:
@@ -162,10 +172,10 @@ def _code(task: Task, point: Point, program: Program, samples: tuple[Tensor, ...
     return Code(signature, fixed, frozenset(i for i in fixed if inputs[i].name in ("stops", "before")))
 
 
-def _check_size(bound: Bound) -> None:
+def _check_size(bound: Bound, wanted: Sequence[int]) -> None:
     """Raise where the library's products of large matrices are faster than code for one sample after the other."""
     read = sum(bound.samples[i].numel() for i in bound.code.fixed)
-    summed = sum(bound.samples[i].numel() for i in bound.wanted) if torch.is_grad_enabled() else 0
+    summed = sum(bound.samples[i].numel() for i in wanted)
     if read > LARGE or summed * bound.code.signature.lanes > LARGE:
         raise Unsupported(f"a vector field with {read} numbers, {summed} of which carry a gradient")
 

@@ -123,7 +123,7 @@ def run(bound: Bound, task: Task, point: Point, attempts: int, *, keep_states: b
 
 def _unchanged(bound: Bound) -> Callable[[], None]:
     """Return a check that nothing the vector field reads was changed in place since now."""
-    read = [x for x in (*bound.fixed, *(bound.wholes[i] for i in bound.code.fixed)) if not x.is_inference()]
+    read = [x for x in (bound.wholes[i] for i in bound.code.fixed) if not x.is_inference()]
     versions = [x._version for x in read]
 
     def check() -> None:
@@ -167,14 +167,14 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 def _outputs(save: AtTimes | None, point: Point) -> Outputs:
     count = 0 if save is None else len(save.ts)
     values = point.y.new_empty(count, *point.y.shape, requires_grad=False)
-    return Outputs(save, values, *torch.empty(2, len(point.t), dtype=torch.int64).unbind())
+    earliest, following = (torch.empty(len(point.t), dtype=torch.int64) for _ in range(2))
+    return Outputs(save, values, earliest, following)
 
 
 def _saved(outputs: Outputs, *, complete: bool) -> Saved:
-    count, batch = len(outputs.values), len(outputs.following)
-    place = torch.arange(count).unsqueeze(-1).expand(count, batch)
     if complete:
-        return Saved(outputs.values, place, complete=True)
+        return Saved(outputs.values, None)
+    place = torch.arange(len(outputs.values)).unsqueeze(-1)
     done = (place >= outputs.earliest) & (place < outputs.following)
     return Saved(outputs.values, torch.where(done, place, -1))
 

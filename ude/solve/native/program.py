@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -90,7 +91,8 @@ def look_up(task: Task, arguments: Arguments) -> tuple[Program, tuple[Tensor, ..
     look = compiled_for(
         task.vector_field, configuration, lambda: _make(*configuration[1:4]), Program.of, "seconds", thorough=True
     )
-    with torch.enable_grad():
+    # One program serves solves with and without a gradient.
+    with nullcontext() if torch.is_grad_enabled() else torch.enable_grad():
         program, inputs = find(look, task.vector_field, arguments)
     if not program.is_plain:
         _write_out_transforms(program, inputs)
