@@ -28,7 +28,7 @@ def roots(*values):
 
 def test_finds_the_root_of_every_sample():
     r, p = roots(0.1, 1.0, 3.0)
-    z, rate = Newton(tolerance=1e-12).iterate(cubic(p), slope_at(r + 0.05), r + 0.1, size)
+    z, rate, _ = Newton(tolerance=1e-12).iterate(cubic(p), slope_at(r + 0.05), r + 0.1, size)
     torch.testing.assert_close(z, r, rtol=0.0, atol=1e-12)
     assert bool((rate < 0.3).all())
 

@@ -12,9 +12,8 @@ from torch import Tensor
 from ude._typing import FlatField
 from ude.ad import JacobianProduct
 from ude.ad.recording import is_transformed
-from ude.methods.iteration import Iterated, iterate
 from ude.methods.method import Carry, StepResult, Tolerances
-from ude.nonlinear import LU, LinearSolver, Newton, attach_root
+from ude.nonlinear import LU, LinearSolver, Newton, Root, attach_root
 
 KAPPA = (0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0)
 """What makes numerical differentiation formulas of the backward ones, by order (Shampine and Reichelt, table 1)."""
@@ -199,7 +198,7 @@ class BDF:
 
     def _solve(
         self, corrector: _Corrector, carry: Carry, anew: Tensor, rate: Tensor, size: Callable[[Tensor], Tensor]
-    ) -> tuple[Iterated, Tensor | JacobianProduct]:
+    ) -> tuple[Root, Tensor | JacobianProduct]:
         """Return the root and the Jacobian used, which is kept from earlier steps while that works."""
 
         def fresh() -> Tensor | JacobianProduct:
@@ -218,7 +217,7 @@ class BDF:
         jacobian = _where(again, fresh(), jacobian)
         with torch.no_grad():  # so that the residual on the graph counts once
             second = self._iterate(corrector, jacobian, size, torch.full_like(rate, torch.inf))
-        joined = Iterated(
+        joined = Root(
             z=_where(again, second.z, root.z),
             rate=_where(again, second.rate, root.rate),
             residuals=root.residuals + torch.where(again, second.residuals, 0),
@@ -231,11 +230,11 @@ class BDF:
         jacobian: Tensor | JacobianProduct,
         size: Callable[[Tensor], Tensor],
         rate: Tensor,
-    ) -> Iterated:
+    ) -> Root:
         with torch.no_grad():
             # A copy, not a view: what a compiled iteration reads may not share memory.
             system = self.linear_solver.prepare(jacobian, corrector.c.squeeze(-1).clone())
-        return iterate(self.newton, corrector.residual, system.solve, torch.zeros_like(corrector.guess), size, rate)
+        return self.newton.iterate(corrector.residual, system.solve, torch.zeros_like(corrector.guess), size, rate)
 
     def _transposed(self, corrector: _Corrector, d: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the transposed solve with the exact Jacobian at the end of the step."""

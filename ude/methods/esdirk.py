@@ -13,7 +13,6 @@ from ude.methods.coefficients.esdirk import KENCARP3, KENCARP4, KVAERNO3, KVAERN
 from ude.methods.coefficients.esdirk import TRBDF2 as TRBDF2_TABLEAU
 from ude.methods.combination import combination
 from ude.methods.diagonal_tableau import DiagonalTableau
-from ude.methods.iteration import iterate
 from ude.methods.method import Carry, StepResult, Tolerances
 from ude.nonlinear import LU, LinearSolver, LinearSystem, Newton, attach_root
 
@@ -146,7 +145,7 @@ class ESDIRK:
         rate: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the slope of a stage, on the autograd graph, the rate of the iteration, and its evaluations."""
-        k, rate, count = iterate(self.newton, stage.residual, system.solve, guess, size, rate)
+        k, rate, count = self.newton.iterate(stage.residual, system.solve, guess, size, rate)
         solver = self.linear_solver
 
         def solve_transposed(w: Tensor) -> Tensor:

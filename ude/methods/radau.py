@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ude._typing import FlatField
 from ude.ad import JacobianProduct, Linearisation
-from ude.methods.iteration import iterate
 from ude.methods.method import Carry, StepResult, Tolerances
 from ude.nonlinear import LU, LinearSolver, Newton, attach_root
 
@@ -176,7 +175,7 @@ class RadauIIA5:
 
         with torch.no_grad():
             guess = _continued(past, length / before)
-        root = iterate(self.newton, collocation.residual, solve, guess, size)
+        root = self.newton.iterate(collocation.residual, solve, guess, size)
         k = attach_root(root.z, collocation.residual, self._transposed(collocation, root.z))
         stages = k.unflatten(-1, (3, -1)).unbind(-2)
         defect = torch.add(_combination(ERROR, stages), past[-1], alpha=REAL_EIGENVALUE)

@@ -56,8 +56,8 @@ class GMRES:
             positive(name, getattr(self, name))
 
     def linearise(self, f: FlatField, t: Tensor, y: Tensor, *, rate: bool = True) -> Linearisation:
-        """Return value, products with the Jacobian, and rate."""
-        value, slope = time_derivative(f, t, y) if rate else (f(t, y), None)
+        """Return value, products with the Jacobian, and rate; the value is NaN where no rate is asked for."""
+        value, slope = time_derivative(f, t, y) if rate else (torch.full_like(y, torch.nan), None)
         return Linearisation(value, jacobian_product(f, t, y), slope)
 
     def prepare(self, jacobian: Tensor | JacobianProduct, scale: Tensor) -> LinearSystem:

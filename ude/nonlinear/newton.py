@@ -20,10 +20,13 @@ class Root(NamedTuple):
     Args:
         z: The root, detached; NaN for a sample that did not converge.
         rate: By how much the last correction was smaller than the one before, shape `(batch,)`.
+        residuals: How many residuals each sample needed, up to the iteration in which it came to its end, and that of
+            `attach_root` where gradients are recorded; shape `(batch,)`.
     """
 
     z: Tensor
     rate: Tensor
+    residuals: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +82,9 @@ class Newton:
                 enough. Infinite where there is none.
 
         Returns:
-            The root and the rate.
+            The root, the rate, and what it cost.
         """
+        recorded = int(torch.is_grad_enabled())
         with torch.no_grad():
             z = z.detach()
             infinite = torch.full_like(size(z), torch.inf)
@@ -92,9 +96,10 @@ class Newton:
                 last=infinite.clone(),  # the compiler wants no two of these to share their memory
                 converged=nowhere,
                 failed=nowhere.clone(),
+                residuals=torch.full_like(nowhere, recorded, dtype=torch.int64),
             )
             end = _repeat(lambda at: self._improve(at, residual, solve, size), start, self.max_iterations)
-            return Root(torch.where(_like(end.converged, end.z), end.z, torch.nan), end.rate)
+            return Root(torch.where(_like(end.converged, end.z), end.z, torch.nan), end.rate, end.residuals)
 
     def _improve(
         self,
@@ -121,6 +126,7 @@ class Newton:
             last=length,
             converged=at.converged | (active & hopeful & close),
             failed=at.failed | (active & ~hopeful),
+            residuals=at.residuals + active,
         )
 
 
@@ -134,6 +140,7 @@ class _Iteration(NamedTuple):
         last: Size of the last correction, infinite before the first one.
         converged: The sample stands still at its root.
         failed: The sample stands still away from it.
+        residuals: Those that each sample needed.
     """
 
     left: Tensor
@@ -142,6 +149,7 @@ class _Iteration(NamedTuple):
     last: Tensor
     converged: Tensor
     failed: Tensor
+    residuals: Tensor
 
 
 def _repeat(improve: Callable[[_Iteration], _Iteration], at: _Iteration, count: int) -> _Iteration:
@@ -149,7 +157,7 @@ def _repeat(improve: Callable[[_Iteration], _Iteration], at: _Iteration, count: 
     if torch.compiler.is_compiling():
 
         def moves(*at: Tensor) -> Tensor:
-            left, *_, converged, failed = at
+            left, *_, converged, failed, _ = at
             return (left >= 0) & ~(converged | failed).all()
 
         return _Iteration(*torch.while_loop(moves, lambda *at: tuple(improve(_Iteration(*at))), tuple(at)))
