@@ -31,6 +31,7 @@ NAMES = (
     "robertson",
     "bouncing_balls",
     "wide_field",
+    "compat",
     "linear_layers",
     "replicates",
     "stlsq",

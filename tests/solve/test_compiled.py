@@ -146,3 +146,19 @@ def test_a_vector_field_that_cannot_be_traced_says_so():
     problem = ude.ODEProblem(field, torch.ones(2), (0.0, 1.0))
     with pytest.raises(RuntimeError, match='engine="eager"'):
         ude.solve(problem, engine="compiled")
+
+
+@pytest.mark.slow
+def test_a_vector_field_that_changes_with_every_call_is_refused_instead_of_compiled_for_ever():
+    class Growing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.times = []
+
+        def forward(self, t, y):
+            self.times.append(t)
+            return -y
+
+    problem = ude.ODEProblem(Growing(), torch.ones(3), (0.0, 1.0))
+    with pytest.raises(RuntimeError, match="compiled anew for every step"):
+        ude.solve(problem, ude.Heun(), dt=0.01, controller=ude.FixedStep(), engine="compiled")

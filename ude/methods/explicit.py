@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
+from ude.ad.recording import is_transformed
 from ude.methods.method import Carry, StepResult
 from ude.methods.tableau import Tableau
 
@@ -124,7 +126,9 @@ class ExplicitRungeKutta:
         assert dense is not None  # the tableau always has one
         # Coefficients reach 1e3 in methods of high order and cancel: single precision would lose four digits.
         precise = theta if theta.device.type == "mps" else theta.double()
-        coefficients = torch.tensor(dense, dtype=precise.dtype, device=theta.device)
+        # What is made inside of a transform may not outlive it.
+        make = _coefficients.__wrapped__ if is_transformed() else _coefficients
+        coefficients = make(dense, precise.dtype, theta.device)
         powers = [precise]
         for _ in dense[0][1:]:
             powers.append(powers[-1] * precise)
@@ -142,6 +146,12 @@ class ExplicitRungeKutta:
         """The last two stages are taken at the end of the step, where only their states differ."""
         nodes = self.tableau.c
         return len(nodes) > 1 and nodes[-2] == nodes[-1] == 1.0
+
+
+@functools.lru_cache(maxsize=64)
+def _coefficients(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(rows, dtype=dtype, device=device)
 
 
 def _polynomial(coefficients: Sequence[float], theta: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def compiled_for(
     takes: str = "ten seconds or more",
     *,
     thorough: bool = False,
+    repeats: bool = False,
 ) -> F:
     """Return a compiled function for a vector field and a configuration, making it when it is first asked for.
 
@@ -59,6 +60,7 @@ def compiled_for(
         backend: Turns graphs into machine code.
         takes: How long that takes, for the log.
         thorough: Check everything that the function depends on before every call.
+        repeats: It is called many times in a row with what should need no new code; see `PATIENCE`.
     """
     owner, extra = owner_of(vector_field)
     entry = _compiled.get(id(owner))
@@ -69,7 +71,12 @@ def compiled_for(
     functions = entry[1]
     if (extra, configuration) not in functions:
         functions[extra, configuration] = _compile(
-            make(), _name(vector_field), backend, takes, thorough=thorough or not isinstance(vector_field, nn.Module)
+            make(),
+            _name(vector_field),
+            backend,
+            takes,
+            thorough=thorough or not isinstance(vector_field, nn.Module),
+            repeats=repeats,
         )
     return functions[extra, configuration]  # pyright: ignore[reportReturnType]
 
@@ -97,8 +104,18 @@ def owner_of(vector_field: Callable[..., Any]) -> tuple[Any, Hashable]:
     return vector_field, None
 
 
+PATIENCE = 4
+"""Calls in a row that had to be compiled anew, after which something must be changing with every call."""
+
+
 def _compile(
-    function: Callable[..., Any], name: str, backend: Backend, takes: str, *, thorough: bool
+    function: Callable[..., Any],
+    name: str,
+    backend: Backend,
+    takes: str,
+    *,
+    thorough: bool,
+    repeats: bool = False,
 ) -> Callable[..., Any]:
     """Return a compiled function that tells what it does and explains why it cannot."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
@@ -106,9 +123,16 @@ def _compile(
 
     logger.info("Compiling the steps for %s. This may take some %s, once.", name, takes)
     compiled = _compile_alone(function, name, backend, thorough=thorough)
+    made = 0
 
     def call(*args: Any) -> Any:
-        nonlocal compiled
+        nonlocal compiled, made
+        if repeats and made >= PATIENCE:
+            raise NotCompilable(
+                f"The vector field {name} would have to be compiled anew for every step: something it depends on "
+                'changes with every call, such as a list of its own that grows. Solve with `engine="eager"`, or leave '
+                "counting to `solution.stats.nfe`."
+            )
         before = counters["stats"]["unique_graphs"]
         began = time.perf_counter()
         try:
@@ -123,7 +147,8 @@ def _compile(
                 f"The vector field {name} cannot be compiled: {str(error).strip().splitlines()[0]} "
                 'Solve with `engine="eager"`, or write it in plain tensor operations.'
             ) from error
-        if counters["stats"]["unique_graphs"] > before:
+        made = made + 1 if counters["stats"]["unique_graphs"] > before else 0
+        if made:
             logger.info("Compiled the steps for %s in %.1f s.", name, time.perf_counter() - began)
         return result
 

@@ -142,7 +142,7 @@ def _block(task: Task, *, compiled: bool) -> Block:
     configuration = (task.layout, task.method, task.controller, task.keep_states)
     if not compiled:
         return _make_block(*configuration)
-    return compiled_for(task.vector_field, configuration, lambda: _make_block(*configuration))
+    return compiled_for(task.vector_field, configuration, lambda: _make_block(*configuration), repeats=True)
 
 
 def _make_block(layout: Layout, method: Method, controller: Controller, keep_states: bool) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
@@ -65,21 +66,21 @@ def read_frame(
     frame = _kept.get(key)
     if frame is None:
         with torch.inference_mode(False), torch.no_grad():
-            own = None if given is None else given.clone()
-            frame = _kept[key] = _make(problem, layout, y0, own, bounds)
-        if len(_kept) > KEPT:
-            _kept.popitem(last=False)
-    else:
-        _kept.move_to_end(key)
+            frame = _make(problem, layout, y0, None if given is None else given.clone(), bounds)
+        with _lock:
+            _kept[key] = frame
+            while len(_kept) > KEPT:
+                _kept.popitem(last=False)
     return given, frame
 
 
 KEPT = 32
-"""Frames that are kept."""
+"""Frames that are kept, the latest ones."""
 SMALL = 1_024
 """Most samples of a frame that is kept."""
 
 _kept: OrderedDict[Hashable, Frame] = OrderedDict()
+_lock = threading.Lock()
 
 
 def _key(problem: ODEProblem, y0: Tensor, given: Tensor | None, bounds: Bounds) -> Hashable | None:
@@ -90,7 +91,7 @@ def _key(problem: ODEProblem, y0: Tensor, given: Tensor | None, bounds: Bounds) 
         return None
     if given is not None and (given.ndim != 1 or len(given) > MANY or given.requires_grad):
         return None
-    if is_transformed():
+    if type(y0) is not Tensor or is_transformed():  # what is made now may not outlive the transform
         return None
     times = None if given is None else tuple(given.tolist())
     return (*numbers, times, len(y0), y0.dtype, y0.device, problem.batched)

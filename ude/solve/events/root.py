@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -54,8 +55,9 @@ class Bracket(NamedTuple):
 def last_before_zero(value: Function, bracket: Bracket) -> Tensor:
     r"""Return the last number before the zero in a bracket: there the sign is still the one at `low`.
 
-    Inverse quadratic interpolation where three points allow it, else bisection, until the two sides of the zero are
-    neighbours but for rounding. Where the signs at both ends are equal, or a value there is zero, `low` is returned.
+    First the zero of the parabola through the three points; then inverse quadratic interpolation where they allow it,
+    else bisection, until the two sides of the zero are neighbours but for rounding. Where the signs at both ends are
+    equal, or a value there is zero, `low` is returned.
 
     Args:
         value: The function.
@@ -65,6 +67,11 @@ def last_before_zero(value: Function, bracket: Bracket) -> Tensor:
         Chandrupatla (1997), A new hybrid quadratic/bisection algorithm for finding the zero of a nonlinear function
         without using derivatives, Adv. Eng. Softw. 28(3), 145-149.
     """
+    return _closed(value, bracket, _parabola)
+
+
+def _closed(value: Function, bracket: Bracket, guess: Callable[..., Tensor]) -> Tensor:
+    """Do so, the first guess being a share of the way from a to b, as `_share` returns it."""
     # The newest point is a, the zero lies between a and b, and c is a third one beyond a.
     swapped = bracket.aside < bracket.low
     a, at_a = torch.where(swapped, bracket.low, bracket.high), torch.where(swapped, bracket.at_low, bracket.at_high)
@@ -73,7 +80,7 @@ def last_before_zero(value: Function, bracket: Bracket) -> Tensor:
     left, before, sign_a = bracket.low, bracket.at_low.sign(), at_a.sign()
     settled = (before == 0) | (sign_a == at_b.sign())
     resolution = RESOLUTION * torch.finfo(left.dtype).eps
-    share, creeps = _share(a, b, c, at_a, at_b, at_c), torch.zeros_like(settled)
+    share, creeps = guess(a, b, c, at_a, at_b, at_c), torch.zeros_like(settled)
     for _ in range(MOST_ITERATIONS):
         least = resolution * torch.maximum(a, b) / (b - a).abs()
         done = settled | (least > 0.5)
@@ -83,7 +90,7 @@ def last_before_zero(value: Function, bracket: Bracket) -> Tensor:
         if left_over * FEW <= len(done):
             rest = _around(left, a, b, c, at_a, at_b, at_c)
             rows = Rows(~done)
-            return rows.put(last_before_zero(value.among(~done), Bracket(*map(rows.take, rest))), left)
+            return rows.put(_closed(value.among(~done), Bracket(*map(rows.take, rest)), _share), left)
         # At least the resolution away from either side, so that the bracket closes around the zero.
         short = creeps | (share < least)
         share = torch.where(done, 0.0, share.clamp(least, 1.0 - least))
@@ -106,6 +113,19 @@ def _around(low: Tensor, a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Te
     """Return three points as a bracket, of which `low` is either a or b."""
     is_a = low == a
     return Bracket(low, torch.where(is_a, b, a), c, torch.where(is_a, at_a, at_b), torch.where(is_a, at_b, at_a), at_c)
+
+
+def _parabola(a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Tensor, at_c: Tensor) -> Tensor:
+    """Return the zero between a and b of the parabola through three points, as a share of the way from a to b."""
+    place, rise = (c - a) / (b - a), at_b - at_a
+    bend = ((at_c - at_a) / place - rise) / (place - 1.0)
+    # bend s^2 + slope s + at_a, whose smaller zero is that of the two without cancellation.
+    slope = rise - bend
+    half = -0.5 * (slope + torch.copysign((slope.square() - 4.0 * bend * at_a).sqrt(), slope))
+    small = at_a / half
+    share = torch.where((small >= 0.0) & (small <= 1.0), small, half / bend)
+    # A straight line has one zero; NaN compares as false.
+    return torch.where((share >= 0.0) & (share <= 1.0), share, _share(a, b, c, at_a, at_b, at_c))
 
 
 def _share(a: Tensor, b: Tensor, c: Tensor, at_a: Tensor, at_b: Tensor, at_c: Tensor) -> Tensor:
