@@ -154,6 +154,9 @@ class _Machine:
     """
 
     def __init__(self, chunk: _Chunk, inputs: Sequence[Tensor], arguments: Any, size: int) -> None:
+        device = arguments[-1].t.device
+        if any(x.device != device for x in inputs):
+            raise Unsupported(f"a tensor that is not on {device}, whose value a graph would keep for ever")
         self.lock, self._chunk, self._size = threading.Lock(), chunk, size
         self._given = [x.detach().clone() for x in inputs]
         points, first = pytree.tree_leaves(arguments[-1]), len(pytree.tree_leaves(arguments[:-1]))
@@ -161,13 +164,16 @@ class _Machine:
         self._places = {s - first: i for i, s in enumerate(chunk.sources) if s is not None and s >= first}
         leaves = [self._given[self._places[k]] if k in self._places else x.clone() for k, x in enumerate(points)]
         self.point: Point = pytree.tree_unflatten(leaves, pytree.tree_structure(arguments[-1]))
-        self._step = lower(chunk.graph, self._given)
-        self.running = torch.ones((), dtype=torch.bool, device=self.point.t.device)
-        made = self._attempt(self._given)
+        self.running = torch.ones((), dtype=torch.bool, device=device)
+        try:
+            self._step = lower(chunk.graph, self._given)
+            made = self._attempt(self._given)
+        except Exception as error:  # whatever the compiler may raise; other engines say it better
+            raise Unsupported(f"it cannot be compiled: {error}") from error
         self._check_unchanged(inputs)
         self._numbers = made.numbers.new_empty(size, *made.numbers.shape)
         self._states = [x.new_empty(size, *x.shape) for x in made.states]
-        self._replay = _captured(lambda: self._attempts(size), self.point.t.device)
+        self._replay = _captured(lambda: self._attempts(size), device)
 
     def load(self, inputs: Sequence[Tensor]) -> None:
         """Take over the tensors of a solve: those of its point and those that stay the same."""
