@@ -55,6 +55,7 @@ def test_states_steps_and_dense_output_are_those_of_the_eager_engine():
             torch.testing.assert_close(ours(times), theirs(times), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_samples_with_their_own_intervals_and_a_small_capacity_agree():
     ends = torch.linspace(1.0, 5.0, 6, dtype=torch.float64)
     with torch.no_grad():
@@ -64,6 +65,7 @@ def test_samples_with_their_own_intervals_and_a_small_capacity_agree():
     assert_alike(ours, theirs)
 
 
+@pytest.mark.slow
 def test_decreasing_time_and_a_limit_on_attempts_agree():
     with torch.no_grad():
         ours, theirs = (solve(problem((1.0, 0.0)), engine=engine, **TIGHT) for engine in ("loop", "eager"))
