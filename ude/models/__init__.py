@@ -1,9 +1,13 @@
-"""Vector fields with parameters: universal differential equations and their parts."""
+"""Modules with parameters: universal differential equations and their parts, neural differential equations."""
 
+from ude.models.augment import Augment
 from ude.models.coordinates import LatentField, LogCoordinates
 from ude.models.equations import EquationSystem, UnknownTerm, parse_equations, parse_expression, parse_parameter
 from ude.models.expression import Expression
+from ude.models.fields import Autonomous, DenseField, SecondOrder
+from ude.models.integrator import Integrator
 from ude.models.mlp import MLP
+from ude.models.neural_ode import NeuralODE
 from ude.models.parameters import Parameter, Parameters, Values
 from ude.models.replicated import Replicated, member, replicate
 from ude.models.signal import Signal
@@ -13,13 +17,19 @@ from ude.models.ude import UDE
 __all__ = [
     "MLP",
     "UDE",
+    "Augment",
+    "Autonomous",
+    "DenseField",
     "EquationSystem",
     "Expression",
+    "Integrator",
     "LatentField",
     "LogCoordinates",
+    "NeuralODE",
     "Parameter",
     "Parameters",
     "Replicated",
+    "SecondOrder",
     "Signal",
     "Term",
     "UnknownTerm",
