@@ -2,5 +2,19 @@
 
 from ude.datasets.csv import MISSING, column_names, read_csv
 from ude.datasets.folder import covid19, data_folder, hudson_bay_long
+from ude.datasets.idx import Digits, mnist, read_idx
+from ude.datasets.physionet import PatientRecords, physionet2012
 
-__all__ = ["MISSING", "column_names", "covid19", "data_folder", "hudson_bay_long", "read_csv"]
+__all__ = [
+    "MISSING",
+    "Digits",
+    "PatientRecords",
+    "column_names",
+    "covid19",
+    "data_folder",
+    "hudson_bay_long",
+    "mnist",
+    "physionet2012",
+    "read_csv",
+    "read_idx",
+]
