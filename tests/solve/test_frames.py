@@ -44,6 +44,22 @@ def test_times_changed_in_place_are_seen():
     assert after.ts is ts
 
 
+def test_a_field_that_writes_into_its_time_spoils_no_later_solve():
+    def writes(t, y):
+        slope = -y * t
+        t += 10.0
+        return slope
+
+    def solved(field):
+        problem = ODEProblem(field, torch.ones(2, dtype=F64), (0.0, 1.0))
+        return solve(problem, Tsit5(), save_at=[1.0], max_steps=20, throw=False).ys
+
+    expected = solved(lambda t, y: -y)
+    with torch.no_grad():
+        solved(writes)
+    torch.testing.assert_close(solved(lambda t, y: -y), expected, rtol=0.0, atol=0.0)
+
+
 def test_a_solve_inside_of_a_transform_or_without_autograd_leaves_nothing_behind(kept):
     def end(y0):
         return solve(problem(y0), Heun(), dt=0.1, controller=FixedStep(), save_at=[1.0]).ys.sum()

@@ -1,5 +1,6 @@
 """Generated code for whole solves against the eager engine."""
 
+import contextlib
 import itertools
 import logging
 import sys
@@ -16,6 +17,8 @@ REFUSED = {
     "test_samples_that_depend_on_each_other_are_found_out",
     "test_random_numbers_are_left_to_other_engines",
     "test_a_field_that_counts_its_calls_is_refused",
+    "test_what_a_field_keeps_for_itself_is_never_a_placeholder_of_the_tracing",
+    "test_a_field_that_writes_into_its_buffers_is_refused_before_it_does",
 }
 LOOSE = {"rtol": 1e-8, "atol": 1e-8}
 # Code of few stages is made in a third of the time; for tests of what the code computes, not of which steps it takes.
@@ -470,7 +473,62 @@ def test_a_field_that_counts_its_calls_is_refused(caplog):
     caplog.set_level("INFO", logger="ude")
     with torch.no_grad(), pytest.raises(RuntimeError, match='engine="eager"'):
         solve(problem, ude.Tsit5(), engine="loop")
-    assert any("changes something with every call" in record.message for record in caplog.records)
+    assert any("changes something of its own" in record.message for record in caplog.records)
+
+
+class _Keeps(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = None
+
+    def forward(self, t, y):
+        self.last = y * 2.0
+        return -y
+
+
+class _Reassigns(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, t, y):
+        self.calls = self.calls + 1.0
+        return -y
+
+
+@pytest.mark.parametrize("kind", [_Keeps, _Reassigns])
+def test_what_a_field_keeps_for_itself_is_never_a_placeholder_of_the_tracing(kind):
+    field = kind()
+    problem = ODEProblem(field, torch.ones(3, 2), (0.0, 1.0), batched=True)
+    with torch.no_grad():
+        solve(problem, engine="eager", **FEW_STAGES)
+        before = {name: value for name, value in vars(field).items() if isinstance(value, torch.Tensor)}
+        before |= dict(field.named_buffers())
+        with contextlib.suppress(RuntimeError):
+            solve(problem, engine="loop", **FEW_STAGES)
+    after = vars(field) | dict(field.named_buffers())
+    assert before
+    for name, value in before.items():
+        assert after[name].shape == value.shape
+        assert after[name].numel()
+
+
+def test_a_field_that_writes_into_its_buffers_is_refused_before_it_does(caplog):
+    class Writes(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, t, y):
+            self.calls += 1.0
+            return -y
+
+    field = Writes()
+    caplog.set_level(logging.INFO, logger="ude")
+    with torch.no_grad(), pytest.raises(RuntimeError, match='engine="eager"'):
+        solve(ODEProblem(field, torch.ones(3, 2), (0.0, 1.0), batched=True), engine="loop", **FEW_STAGES)
+    assert any("changes a tensor in place" in record.message for record in caplog.records)
+    assert field.calls == 0.0
 
 
 def test_random_numbers_are_left_to_other_engines():

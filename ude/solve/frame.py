@@ -63,12 +63,13 @@ def read_frame(
     key = _key(problem, y0, given, bounds)
     if key is None:
         return given, _make(problem, layout, y0, given, bounds)
-    frame = _kept.get(key)
-    if frame is None:
+    frame, version = _kept.get(key, (None, None))
+    # The vector field is given views of these times: one that writes into them has spoilt them for others.
+    if frame is None or version != _version(frame):
         with torch.inference_mode(False), torch.no_grad():
             frame = _make(problem, layout, y0, None if given is None else given.clone(), bounds)
         with _lock:
-            _kept[key] = frame
+            _kept[key] = frame, _version(frame)
             while len(_kept) > KEPT:
                 _kept.popitem(last=False)
     return given, frame
@@ -79,8 +80,15 @@ KEPT = 32
 SMALL = 1_024
 """Most samples of a frame that is kept."""
 
-_kept: OrderedDict[Hashable, Frame] = OrderedDict()
+_kept: OrderedDict[Hashable, tuple[Frame, int]] = OrderedDict()
 _lock = threading.Lock()
+
+
+def _version(frame: Frame) -> int:
+    """Return a number that grows when anything is written into a tensor of the frame."""
+    span, times, stops, limits = frame
+    tensors = (span.t0, span.t1, span.direction, times, stops.times, stops.before, *limits)
+    return sum(x._version for x in tensors if x is not None)
 
 
 def _key(problem: ODEProblem, y0: Tensor, given: Tensor | None, bounds: Bounds) -> Hashable | None:

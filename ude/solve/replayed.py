@@ -170,7 +170,6 @@ class _Machine:
             made = self._attempt(self._given)
         except Exception as error:  # whatever the compiler may raise; other engines say it better
             raise Unsupported(f"it cannot be compiled: {error}") from error
-        self._check_unchanged(inputs)
         self._numbers = made.numbers.new_empty(size, *made.numbers.shape)
         self._states = [x.new_empty(size, *x.shape) for x in made.states]
         self._replay = _captured(lambda: self._attempts(size), device)
@@ -205,13 +204,6 @@ class _Machine:
 
     def _attempt(self, given: Sequence[Tensor]) -> _Made:
         return self._chunk.named(self._step(*given), given)
-
-    def _check_unchanged(self, inputs: Sequence[Tensor]) -> None:
-        same = (
-            torch.allclose(a, b.detach(), 0.0, 0.0, equal_nan=True) for a, b in zip(self._given, inputs, strict=True)
-        )
-        if not all(same):
-            raise Unsupported("the vector field changes a tensor in place")
 
 
 def _captured(run: Callable[[], None], device: torch.device) -> Callable[[], None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -77,28 +78,54 @@ def find(look: Callable[..., Any], vector_field: Any, arguments: Sequence[Any]) 
     Raises:
         Unsupported: If it cannot be traced, or a result is no tensor that depends on the inputs.
     """
-    traced, inputs, result = _looked_up(look, vector_field, arguments)
+    _found.value = None
+    try:
+        with _no_side_effects():
+            result = look(vector_field, *arguments)
+    except Exception as error:  # whatever tracing the user's function may raise; other engines say it better
+        if "side effects" in str(error):
+            raise Unsupported("the vector field changes something of its own, such as a counter") from error
+        raise Unsupported(f"it cannot be traced: {error}") from error
+    found: Any = _found.value
+    _found.value = None
+    if found is None:
+        raise Unsupported("it makes no operation on tensors")
+    traced, inputs = found
     if traced.results is None:
         if any(node.op == "get_attr" for node in traced.graph.graph.nodes):
             raise Unsupported("a tensor that the compiler keeps to itself, and whose changes would not be seen")
-        if _looked_up(look, vector_field, arguments)[0] is not traced:
-            raise Unsupported("the vector field changes something with every call, such as a counter")
+        _check_unchanged(traced, inputs)
         _name_places(traced, inputs, arguments, result)
     return traced, inputs
 
 
-def _looked_up(look: Callable[..., Any], vector_field: Any, arguments: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Return what was traced, its inputs and, made of its marks, the result."""
-    _found.value = None
+@contextmanager
+def _no_side_effects() -> Iterator[None]:
+    """Let the front end refuse a function that changes anything but tensors, before it does.
+
+    It would make such changes with the marks that stand for tensors, once for a solve instead of once for a call.
+    """
+    config: Any = torch._dynamo.config
+    if not hasattr(config, "side_effect_replay_policy"):
+        raise Unsupported("this version of PyTorch does not say whether the vector field changes something of its own")
+    before, config.side_effect_replay_policy = config.side_effect_replay_policy, "error"
     try:
-        result = look(vector_field, *arguments)
-    except Exception as error:  # whatever tracing the user's function may raise; other engines say it better
-        raise Unsupported(f"it cannot be traced: {error}") from error
-    found: Any = _found.value
-    if found is None:
-        raise Unsupported("it makes no operation on tensors")
-    _found.value = None
-    return (*found, result)
+        yield
+    finally:
+        config.side_effect_replay_policy = before
+
+
+def _check_unchanged(traced: Traced, inputs: Sequence[Tensor]) -> None:
+    """Raise if the operations change a tensor that they are given."""
+    copies = [x.detach().clone() for x in inputs]
+    try:
+        with torch.no_grad():
+            traced.graph(*copies)
+    except Exception as error:  # whatever the user's operations may raise on these numbers
+        raise Unsupported(f"it cannot be tried out: {error}") from error
+    for x, copy in zip(inputs, copies, strict=True):
+        if copy._version or not torch.allclose(copy, x.detach(), 0.0, 0.0, equal_nan=True):
+            raise Unsupported("the vector field changes a tensor in place")
 
 
 def _name_places(traced: Traced, inputs: Sequence[Tensor], arguments: Any, result: Any) -> None:
