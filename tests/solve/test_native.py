@@ -520,7 +520,7 @@ def test_a_field_that_writes_into_its_buffers_is_refused_before_it_does(caplog):
             self.register_buffer("calls", torch.zeros(()))
 
         def forward(self, t, y):
-            self.calls += 1.0
+            self.calls.add_(1.0)
             return -y
 
     field = Writes()
