@@ -244,3 +244,24 @@ def test_data_prints_a_table_that_can_be_read(tmp_path):
     result = call("data", "hudson")
     assert result.exit_code == 2
     assert "Did you mean 'hudson_bay'?" in result.stderr
+
+
+def test_download_lists_and_suggests(tmp_path, monkeypatch):
+    listed = call("download", "--list").stdout
+    assert listed == call("download").stdout
+    assert "physionet2012    6.7 MB from https://physionet.org/files/challenge-2012/1.0.0" in listed
+    result = call("download", "mnits", "--data", tmp_path)
+    assert result.exit_code == 2
+    assert "Did you mean 'mnist'?" in result.stderr
+    monkeypatch.delenv("UDE_DATA", raising=False)
+    assert "Name the folder with `--data DIR`" in call("download", "mnist").stderr
+
+
+def test_an_interrupted_download_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ude.datasets.download", interrupted)
+    result = call("download", "mnist", "--data", tmp_path)
+    assert result.exit_code == 130
+    assert result.stderr == "Interrupted: What arrived is kept. Continue with the same command.\n"

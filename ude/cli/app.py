@@ -7,6 +7,7 @@ import click
 from ude._version import __version__
 from ude.cli.data import data
 from ude.cli.discover import discover
+from ude.cli.download import download
 from ude.cli.reproduce import reproduce
 
 EPILOG = """\b
@@ -30,4 +31,5 @@ def main() -> None:
 
 main.add_command(data)
 main.add_command(discover)
+main.add_command(download)
 main.add_command(reproduce)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import click
 
 from ude._checks import InputError, UdeWarning
+from ude.datasets.remote import DownloadError
 from ude.problems import SolveError
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
@@ -20,7 +21,7 @@ BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 
 def explain(error: BaseException) -> tuple[str, int]:
     """Return the sentence for an error and the exit code of the command."""
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | DownloadError):
         return str(error), BAD_INPUT
     if isinstance(error, SolveError):
         return f"The equations could not be solved: {error}", BAD_INPUT

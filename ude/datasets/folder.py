@@ -21,7 +21,7 @@ def data_folder(folder: str | Path | None = None) -> Path:
     if not named:
         raise InputError(
             "This data set is read from a folder on this computer. Name the folder with `--data DIR`, or set the "
-            "environment variable UDE_DATA."
+            "environment variable UDE_DATA. `ude download --list` names data sets that can be fetched."
         )
     path = Path(named)
     if not path.is_dir():
