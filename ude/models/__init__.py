@@ -5,10 +5,13 @@ from ude.models.coordinates import LatentField, LogCoordinates
 from ude.models.equations import EquationSystem, UnknownTerm, parse_equations, parse_expression, parse_parameter
 from ude.models.expression import Expression
 from ude.models.fields import Autonomous, DenseField, SecondOrder
+from ude.models.gru_encoder import GRUEncoder
 from ude.models.integrator import Integrator
+from ude.models.latent_ode import LatentODE, Reconstruction, elbo, squared_error
 from ude.models.mlp import MLP
 from ude.models.neural_ode import NeuralODE
 from ude.models.parameters import Parameter, Parameters, Values
+from ude.models.posterior import Posterior
 from ude.models.replicated import Replicated, member, replicate
 from ude.models.signal import Signal
 from ude.models.term import Term
@@ -22,21 +25,27 @@ __all__ = [
     "DenseField",
     "EquationSystem",
     "Expression",
+    "GRUEncoder",
     "Integrator",
     "LatentField",
+    "LatentODE",
     "LogCoordinates",
     "NeuralODE",
     "Parameter",
     "Parameters",
+    "Posterior",
+    "Reconstruction",
     "Replicated",
     "SecondOrder",
     "Signal",
     "Term",
     "UnknownTerm",
     "Values",
+    "elbo",
     "member",
     "parse_equations",
     "parse_expression",
     "parse_parameter",
     "replicate",
+    "squared_error",
 ]
