@@ -104,7 +104,7 @@ from ude.solve import (
 )
 
 if TYPE_CHECKING:
-    from ude import compat, datasets, plot, systems
+    from ude import compat, datasets, plot, regularize, systems
     from ude.datasets import read_csv
     from ude.discovery import (
         SR3,
@@ -234,6 +234,7 @@ __all__ = [
     "plot",
     "problems",
     "read_csv",
+    "regularize",
     "solve",
     "solve_steady_state",
     "systems",
@@ -258,7 +259,7 @@ _LAZY = {
 }
 """Names looked up at first use, by module: `import ude` loads no more than a solve and a fit need."""
 
-_LAZY_ROOMS = {"compat", "datasets", "plot", "systems"}
+_LAZY_ROOMS = {"compat", "datasets", "plot", "regularize", "systems"}
 
 
 def __getattr__(name: str) -> Any:

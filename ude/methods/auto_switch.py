@@ -66,7 +66,7 @@ class AutoSwitch:
     """Numbers of stages of both methods."""
 
     def __post_init__(self) -> None:
-        rates = isinstance(self.nonstiff, ExplicitRungeKutta) and self.nonstiff._estimates_stiffness
+        rates = isinstance(self.nonstiff, ExplicitRungeKutta) and self.nonstiff.estimates_stiffness
         if not rates or self.nonstiff.stability_size is None or self.nonstiff.error_order is None:
             raise ValueError(
                 "`nonstiff` must be an explicit method with estimates of error and stiffness, such as `Tsit5()` or "

@@ -103,7 +103,7 @@ class ExplicitRungeKutta:
         return StepResult(
             y1=argument if tableau.fsal else _advance(y, length, tableau.b, stages),
             error=None if tableau.b_err is None else length * _combination(tableau.b_err, stages),
-            stiffness=_rate(stages[-1] - stages[-2], argument - previous) if self._estimates_stiffness else None,
+            stiffness=_rate(stages[-1] - stages[-2], argument - previous) if self.estimates_stiffness else None,
             stages=tuple(stages),
             carry=(stages[-1],) if tableau.fsal else (),
         )
@@ -142,7 +142,7 @@ class ExplicitRungeKutta:
         return [_polynomial(row, precise).to(theta.dtype) for row in self.tableau.dense]
 
     @property
-    def _estimates_stiffness(self) -> bool:
+    def estimates_stiffness(self) -> bool:
         """The last two stages are taken at the end of the step, where only their states differ."""
         nodes = self.tableau.c
         return len(nodes) > 1 and nodes[-2] == nodes[-1] == 1.0

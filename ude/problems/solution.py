@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from torch import Tensor
 
 from ude._typing import State
+from ude.problems.ode import ODEProblem
 
 
 class Status(IntEnum):
@@ -109,6 +112,10 @@ class Solution:
         status: `Status` of every sample, an integer tensor of shape `()` or `(batch,)`.
         interpolant: Continuous solution; None if the solve was told not to keep it.
         events: What happened; None if the solve was not asked to look for events.
+        problem: What was solved.
+        method: What made the steps, a method or a backend.
+        rtol: Relative tolerance, as it was given to `solve`.
+        atol: Absolute tolerance, likewise.
     """
 
     ts: Tensor
@@ -118,6 +125,10 @@ class Solution:
     status: Tensor
     interpolant: Callable[[Tensor], State] | None = None
     events: EventLog | None = None
+    problem: ODEProblem | None = None
+    method: Any = None
+    rtol: float | State = math.nan
+    atol: float | State = math.nan
 
     @property
     def success(self) -> Tensor:

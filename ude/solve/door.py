@@ -149,8 +149,8 @@ def solve(
         )
         plan = Plan(int(positive("max_steps", max_steps)), dense, progress)
         solution = _run(read_engine(engine), adjoint, task, plan, Given(y0, span, times))
-    if given is not None:
-        solution = replace(solution, ts=given)
+    ts = solution.ts if given is None else given
+    solution = replace(solution, ts=ts, problem=problem, method=method, rtol=rtol, atol=atol)
     if throw:
         raise_on_failure(solution, problem, reason)
     return solution

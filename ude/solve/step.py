@@ -233,7 +233,7 @@ def _bounded(proposed: Tensor, limits: Limits, before: Tensor, arrived: Tensor) 
     return torch.copysign(torch.minimum(proposed.abs().clamp(min=limits.shortest), limits.longest), proposed)
 
 
-def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, limits: Limits) -> Tensor:
+def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, limits: Limits | Tolerances) -> Tensor:
     r"""Return $\sqrt{\operatorname{mean}_i\, |e_i / (a_i + r_i \max(|y_{0,i}|, |y_{1,i}|))|^2}$ per sample.
 
     Its gradient is zero, not NaN, where the error vanishes.

@@ -1,0 +1,23 @@
+"""Costs of a trajectory that make its dynamics easy to solve, their weights in the course of a training."""
+
+from ude.regularize.anneal import Anneal
+from ude.regularize.energy import JacobianFrobenius, KineticEnergy, TaylorEnergy, TrajectoryIntegral
+from ude.regularize.local import Local
+from ude.regularize.regularizer import Regularizer, Sum, Weighted
+from ude.regularize.steer import Steer
+from ude.regularize.steps import ErrorEstimate, StiffnessEstimate
+
+__all__ = [
+    "Anneal",
+    "ErrorEstimate",
+    "JacobianFrobenius",
+    "KineticEnergy",
+    "Local",
+    "Regularizer",
+    "Steer",
+    "StiffnessEstimate",
+    "Sum",
+    "TaylorEnergy",
+    "TrajectoryIntegral",
+    "Weighted",
+]
