@@ -6,6 +6,7 @@ from ude.models.equations import EquationSystem, UnknownTerm, parse_equations, p
 from ude.models.expression import Expression
 from ude.models.fields import Autonomous, DenseField, SecondOrder
 from ude.models.gru_encoder import GRUEncoder
+from ude.models.hypersolver import Hypersolver, ResidualNetwork
 from ude.models.integrator import Integrator
 from ude.models.latent_ode import LatentODE, Reconstruction, elbo, squared_error
 from ude.models.mlp import MLP
@@ -26,6 +27,7 @@ __all__ = [
     "EquationSystem",
     "Expression",
     "GRUEncoder",
+    "Hypersolver",
     "Integrator",
     "LatentField",
     "LatentODE",
@@ -36,6 +38,7 @@ __all__ = [
     "Posterior",
     "Reconstruction",
     "Replicated",
+    "ResidualNetwork",
     "SecondOrder",
     "Signal",
     "Term",
