@@ -44,6 +44,7 @@ from ude.methods import (
     Vern7,
 )
 from ude.models import (
+    CNF,
     MLP,
     UDE,
     Augment,
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BDF",
     "BS3",
+    "CNF",
     "ESDIRK",
     "GMRES",
     "LBFGS",

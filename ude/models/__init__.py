@@ -1,6 +1,7 @@
 """Modules with parameters: universal differential equations and their parts, neural differential equations."""
 
 from ude.models.augment import Augment
+from ude.models.cnf import CNF, Flow, FlowState
 from ude.models.coordinates import LatentField, LogCoordinates
 from ude.models.equations import EquationSystem, UnknownTerm, parse_equations, parse_expression, parse_parameter
 from ude.models.expression import Expression
@@ -19,6 +20,7 @@ from ude.models.term import Term
 from ude.models.ude import UDE
 
 __all__ = [
+    "CNF",
     "MLP",
     "UDE",
     "Augment",
@@ -26,6 +28,8 @@ __all__ = [
     "DenseField",
     "EquationSystem",
     "Expression",
+    "Flow",
+    "FlowState",
     "GRUEncoder",
     "Hypersolver",
     "Integrator",
