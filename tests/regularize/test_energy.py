@@ -258,6 +258,31 @@ def test_states_of_several_tensors_and_parameters_have_a_cost():
         assert torch.autograd.grad(value, p)[0] != 0
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_independent_rows_are_evaluated_together_with_the_same_result(batched):
+    net, ts = Net(), torch.linspace(0.0, 1.0, 11, dtype=F64)
+    problem = ude.ODEProblem(net, starts(300), (0.0, 1.0), batched=batched)
+    solution = ude.solve(problem, ude.Tsit5(), save_at=ts)
+    values, calls = [], []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    for independent_rows in (False, True):
+        calls.clear()
+        cost = TaylorEnergy(3, nodes="saved", independent_rows=independent_rows)(solution)
+        values.append((cost, torch.autograd.grad(cost, net.net.weights[0], retain_graph=True)[0]))
+    assert len(calls) == 2 + 4  # the check of the first two nodes, and four times three of 300 rows
+    torch.testing.assert_close(values[1], values[0], rtol=1e-11, atol=1e-14)
+
+
+def test_rows_that_depend_on_each_other_are_refused_where_they_are_said_not_to():
+    generator = torch.Generator().manual_seed(0)
+    own = torch.rand(4, 2, dtype=F64, generator=generator)
+    cost = TaylorEnergy(2, nodes="quadrature", independent_rows=True)
+    for field, words in ((lambda t, y: 0.01 * y.square().sum(0) - y, "by itself"), (lambda t, y: own * y, "any number of rows")):
+        solution = ude.solve(ude.ODEProblem(field, starts(4), (0.0, 1.0)), ude.Tsit5())
+        with pytest.raises(ValueError, match=words):
+            cost(solution)
+
+
 class TestErrors:
     def solution(self, **options):
         return ude.solve(ude.ODEProblem(Net(), starts(2), (0.0, 1.0)), ude.Tsit5(), **options)

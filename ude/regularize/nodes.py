@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ude._typing import FlatField
+from ude.ad.recording import is_transformed
 from ude.problems import Solution
 from ude.solve.flatten import Layout
 
@@ -95,6 +96,51 @@ class Path:
         """Return where the solve began and how far it came, shape `(batch,)`; without gradient."""
         ends = self.ends()
         return ends[0], ends[-1]
+
+    def by_rows(self, nodes: Nodes) -> tuple[FlatField, Nodes]:
+        """Return vector field and nodes with the first axis of the state as the batch.
+
+        Raises:
+            ValueError: If the field does not act on the rows by themselves.
+        """
+        problem = self.solution.problem
+        assert problem is not None  # a path has one
+        if self.layout.batched:
+            field, rows = self.field, nodes
+        else:
+            try:
+                layout = Layout.of(problem.y0, batched=True)
+            except ValueError as error:
+                raise ValueError(f"`independent_rows` needs a state with rows. {error}") from error
+            y = layout.flatten(self.layout.unflatten(nodes.y), lead=1)
+            shape = y.shape[:2]
+            field = layout.bind(problem.vector_field, problem.p)
+            rows = Nodes(nodes.t.expand(shape), y, nodes.weight.expand(shape))
+        _check_rows(self, field, nodes, rows)
+        return field, rows
+
+
+def _check_rows(path: Path, field: FlatField, nodes: Nodes, rows: Nodes) -> None:
+    """Raise unless two nodes together have the derivatives that the first has alone."""
+    if is_transformed():
+        return
+    two = slice(0, 2)
+    with torch.no_grad():
+        alone = path.layout.unflatten(path.field(nodes.t[0], nodes.y[0]))
+        try:
+            together = field(rows.t[two].flatten(), rows.y[two].flatten(0, 1))[: rows.t.shape[1]]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"`independent_rows` needs a vector field that takes any number of rows: {error} Leave it out."
+            ) from error
+        expected = Layout.of(alone, batched=True).flatten(alone)
+        largest = expected.abs().max()
+        rounding = 1e3 * torch.finfo(expected.dtype).eps
+        if not bool(((together - expected).abs() <= rounding * largest).all()):
+            raise ValueError(
+                "`independent_rows` needs a vector field that acts on each row by itself: with other rows beside them "
+                "the derivatives of these came out different. Leave it out."
+            )
 
 
 def nodes_of(
