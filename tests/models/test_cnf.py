@@ -10,7 +10,8 @@ from torch.distributions import MultivariateNormal
 
 from ude.ad import Coordinates, Gaussian, Orthogonal, Rademacher
 from ude.methods import RK4
-from ude.models import CNF, MLP, Autonomous, DenseField, Flow, FlowState, Integrator
+from ude.models import CNF, MLP, Autonomous, DenseField, Flow, FlowState, Integrator, NeuralODE
+from ude.regularize import ErrorEstimate, KineticEnergy, StiffnessEstimate, TaylorEnergy
 from ude.solve import FixedStep
 
 TIGHT = Integrator(rtol=1e-10, atol=1e-10)
@@ -116,7 +117,7 @@ def test_samples_are_carried_back_to_where_they_came_from():
     z = torch.randn(50, 2, generator=seeded(3), dtype=torch.float64)
     torch.testing.assert_close(solution.ys.z[-1], z, rtol=0, atol=1e-7)
     # log p(x) = log p(z) - log |dx / dz|, the determinant from the flow of neighbours.
-    flow = lambda row: model.integrator.solve(model.field, row[None], (0.0, 1.0), save_at=[1.0]).ys[-1, 0]  # noqa: E731
+    flow = lambda row: NeuralODE(model.field, integrator=TIGHT)(row[None])[0]  # noqa: E731
     jacobians = torch.stack([torch.autograd.functional.jacobian(flow, row) for row in z[:5]])
     expected = -0.5 * z[:5].square().sum(-1) - math.log(2 * math.pi) - torch.linalg.slogdet(jacobians).logabsdet
     torch.testing.assert_close(model.log_prob(x)[:5], expected, rtol=0, atol=1e-7)
@@ -157,6 +158,28 @@ def test_steps_of_points_and_density_carry_gradient():
     assert solution.ys.log_p.shape[1:] == (8,)
     (solution.steps.error.mean() + solution.steps.stiffness.max()).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("cost", [TaylorEnergy(2, nodes="quadrature"), KineticEnergy(nodes="quadrature")], ids=str)
+def test_costs_of_the_points_are_those_of_a_solve_without_densities(cost):
+    field, x = network(), randn(6, 2)
+    model, plain = CNF(field, 2, integrator=TIGHT), NeuralODE(field, t_span=(1.0, 0.0), integrator=TIGHT)
+    ours = cost(model.positions(model.solve(x)))
+    # Both trajectories are exact to the tolerance; the dense output between other steps is less so.
+    torch.testing.assert_close(ours, cost(plain.solve(x)), rtol=1e-6, atol=0)
+    assert all(g.abs().max() > 0 for g in torch.autograd.grad(ours, list(field.parameters())))
+
+
+def test_costs_of_steps_and_evaluations_take_points_and_densities():
+    model, x = CNF(network(), 2), randn(6, 2)
+    solution = model.solve(x)
+    for cost in (ErrorEstimate(), StiffnessEstimate(), KineticEnergy(nodes="quadrature")):
+        gradients = torch.autograd.grad(cost(solution), list(model.parameters()), retain_graph=True)
+        assert all(g.isfinite().all() and g.abs().max() > 0 for g in gradients)
+    both, points = (KineticEnergy(nodes="quadrature")(s) for s in (solution, model.positions(solution)))
+    assert not torch.allclose(both, points)
+    with pytest.raises(ValueError, match="`positions` needs"):
+        model.positions(NeuralODE(model.field).solve(x))
 
 
 class Bursting(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 from ude.methods import RK4, Dopri5
 from ude.models import MLP, Augment, Autonomous, DenseField, Integrator, NeuralODE, SecondOrder
+from ude.regularize import Steer, TaylorEnergy
 from ude.solve import FixedStep
 
 TIGHT = Integrator(rtol=1e-10, atol=1e-10)
@@ -86,6 +87,20 @@ def test_one_call_may_use_another_interval():
     matrix, y0 = randn(2, 2), randn(3, 2)
     solution = NeuralODE(linear_field(matrix), integrator=TIGHT).solve(y0, save_at=[1.3], t_span=(0.0, 1.3))
     torch.testing.assert_close(solution.ys[0], y0 @ torch.matrix_exp(1.3 * matrix).mT, rtol=1e-8, atol=1e-8)
+
+
+def test_a_regularizer_may_change_the_problem_before_the_solve():
+    model, y0 = NeuralODE(DenseField((3, 8, 3), generator=seeded()), integrator=TIGHT), randn(4, 3)
+    cost = TaylorEnergy(2, nodes="state")
+    problem, save_at = cost.prepare(model.problem(y0), [1.0])
+    solution = model.integrator.solve(problem, save_at=save_at)
+    torch.testing.assert_close(cost.restore(solution).ys[-1], model(y0), rtol=1e-8, atol=1e-8)
+    expected = TaylorEnergy(2, nodes="quadrature", samples=16)(model.solve(y0))
+    torch.testing.assert_close(cost(solution), expected, rtol=1e-6, atol=0)
+    problem, save_at = Steer(generator=seeded(3)).prepare(model.problem(y0))
+    ended = model.integrator.solve(problem, save_at=save_at)
+    assert 0.5 <= float(ended.ts[-1]) <= 1.5
+    assert float(ended.ts[-1]) != 1.0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

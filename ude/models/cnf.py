@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from ude.ad import Estimator, divergence
 from ude.models.integrator import Integrator
-from ude.problems import Solution
+from ude.problems import ODEProblem, Solution
 
 
 class FlowState(NamedTuple):
@@ -36,7 +36,7 @@ class CNF(nn.Module):
 
     ```python
     solution = model.solve(x)
-    loss = -model.log_density(solution).mean() + 0.1 * ErrorEstimate()(solution)
+    loss = -model.log_density(solution).mean() + 0.01 * TaylorEnergy(2)(model.positions(solution))
     ```
 
     Args:
@@ -113,12 +113,34 @@ class CNF(nn.Module):
             ValueError: If `x` has another shape.
             SolveError: If the solve fails.
         """
+        return self.integrator.solve(self.problem(x), save_at=save_at, dense=dense)
+
+    def problem(self, x: Tensor) -> ODEProblem:
+        """Return the problem that `solve` solves, for a regularizer whose `prepare` changes it.
+
+        Solve what `prepare` returns with `model.integrator.solve`. The directions of an estimator are drawn here.
+        """
         if x.ndim != 2 or x.shape[-1] != self.features:
             raise ValueError(f"`x` must have shape (batch, {self.features}), got {tuple(x.shape)}.")
         flow = Flow(self.field, None if self.estimator is None else _drawn(self.estimator, x))
         start, end = self.t_span
-        state = FlowState(x, x.new_zeros(len(x)))
-        return self.integrator.solve(flow, state, (end, start), save_at=save_at, dense=dense)
+        return self.integrator.problem(flow, FlowState(x, x.new_zeros(len(x))), (end, start))
+
+    def positions(self, solution: Solution) -> Solution:
+        """Return a solution of `solve` as one of the points alone, with the same steps.
+
+        For costs of derivatives such as `TaylorEnergy`, which do not go through the trace; the published ones are of
+        the points alone, too. Costs of the steps are those of points and densities.
+        """
+        problem, interpolant = solution.problem, solution.interpolant
+        if problem is None or not isinstance(problem.vector_field, Flow):
+            raise ValueError("`positions` needs a solution that `CNF.solve` returned.")
+        return replace(
+            solution,
+            ys=cast("FlowState", solution.ys).z,
+            problem=replace(problem, vector_field=problem.vector_field.field, y0=problem.y0.z),
+            interpolant=None if interpolant is None else lambda t: cast("FlowState", interpolant(t)).z,
+        )
 
     def log_density(self, solution: Solution) -> Tensor:
         """Return the logarithm of the density where a solution of `solve` began, shape `(batch,)`."""
@@ -137,8 +159,8 @@ class CNF(nn.Module):
             raise ValueError(f"`count` must be at least 1, got {count}.")
         like = next(self.field.parameters(), torch.empty(0)) if isinstance(self.field, nn.Module) else torch.empty(0)
         z = torch.randn(count, self.features, generator=generator, dtype=like.dtype, device=like.device)
-        end = self.t_span[1]
-        return self.integrator.solve(self.field, z, self.t_span, save_at=[end], dense=False).ys[-1]
+        problem = self.integrator.problem(self.field, z, self.t_span)
+        return self.integrator.solve(problem, save_at=[self.t_span[1]], dense=False).ys[-1]
 
     def extra_repr(self) -> str:
         """Name dimension, interval and trace."""

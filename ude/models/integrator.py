@@ -43,7 +43,8 @@ class Integrator:
     Example:
         >>> import torch
         >>> integrator = Integrator(rtol=1e-8, atol=1e-8)
-        >>> integrator.solve(lambda t, y: -y, torch.ones(1, dtype=torch.float64), (0.0, 1.0), save_at=[1.0]).ys
+        >>> problem = integrator.problem(lambda t, y: -y, torch.ones(1, dtype=torch.float64), (0.0, 1.0))
+        >>> integrator.solve(problem, save_at=[1.0]).ys
         tensor([[0.3679]], dtype=torch.float64)
     """
 
@@ -57,21 +58,17 @@ class Integrator:
     batched: bool = False
     max_steps: int = 100_000
 
+    def problem(self, field: VectorField, y0: State, t_span: tuple[float | Tensor, float | Tensor]) -> ODEProblem:
+        """Return the initial value problem of a field called as `f(t, y)`, batched or not as the options say."""
+        return ODEProblem(field, y0, t_span, batched=self.batched)
+
     def solve(
-        self,
-        field: VectorField,
-        y0: State,
-        t_span: tuple[float | Tensor, float | Tensor],
-        *,
-        save_at: Tensor | Sequence[float] | None = None,
-        dense: bool = True,
+        self, problem: ODEProblem, *, save_at: Tensor | Sequence[float] | None = None, dense: bool = True
     ) -> Solution:
-        """Solve `field` from `y0`.
+        """Solve a problem.
 
         Args:
-            field: Called as `f(t, y)`.
-            y0: State at the start.
-            t_span: Start and end.
+            problem: From `problem`, perhaps changed by the `prepare` of a regularizer.
             save_at: Times of the states to return; by default the start and the end of every step.
             dense: Keep the continuous solution.
 
@@ -80,7 +77,7 @@ class Integrator:
             SolveError: If the solve fails.
         """
         return solve(
-            ODEProblem(field, y0, t_span, batched=self.batched),
+            problem,
             self.method,
             save_at=save_at,
             rtol=self.rtol,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ude.models.integrator import Integrator
 from ude.models.posterior import Posterior
-from ude.problems import Solution
+from ude.problems import ODEProblem, Solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,14 @@ class LatentODE(nn.Module):
 
     def solve(self, z0: Tensor, ts: Tensor, *, dense: bool = True) -> Solution:
         """Solve the latent equation from `z0`, shape `(batch, latent)`, at `ts[0]`, and save at all `ts`."""
-        return self.integrator.solve(self.field, z0, (ts[0], ts[-1]), save_at=ts, dense=dense)
+        return self.integrator.solve(self.problem(z0, ts), save_at=ts, dense=dense)
+
+    def problem(self, z0: Tensor, ts: Tensor) -> ODEProblem:
+        """Return the problem that `solve` solves, for a regularizer whose `prepare` changes it.
+
+        Solve what `prepare` returns with `model.integrator.solve`.
+        """
+        return self.integrator.problem(self.field, z0, (ts[0], ts[-1]))
 
     def decode(self, solution: Solution) -> Tensor:
         """Return the values at the saved states, shape `(batch, times, features)`."""

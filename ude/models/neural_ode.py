@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from ude._typing import State
 from ude.models.integrator import Integrator
-from ude.problems import Solution
+from ude.problems import ODEProblem, Solution
 
 
 class NeuralODE(nn.Module):
@@ -86,8 +86,14 @@ class NeuralODE(nn.Module):
             ValueError: If an argument cannot be used.
             SolveError: If the solve fails.
         """
-        span = self.t_span if t_span is None else t_span
-        return self.integrator.solve(self.field, y0, span, save_at=save_at, dense=dense)
+        return self.integrator.solve(self.problem(y0, t_span=t_span), save_at=save_at, dense=dense)
+
+    def problem(self, y0: State, *, t_span: tuple[float | Tensor, float | Tensor] | None = None) -> ODEProblem:
+        """Return the problem that `solve` solves, for a regularizer whose `prepare` changes it.
+
+        Solve what `prepare` returns with `model.integrator.solve`.
+        """
+        return self.integrator.problem(self.field, y0, self.t_span if t_span is None else t_span)
 
     def extra_repr(self) -> str:
         """Name interval and tolerances."""
