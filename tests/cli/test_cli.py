@@ -2,8 +2,10 @@
 
 import errno
 import itertools
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from ude.fit import training
 from ude.fit.training import evaluate
 from ude.problems import SolveError
 from ude.report import run_job
+from ude.reproduce import REPRODUCTIONS, Line, Outcome
 from ude.systems import hudson_bay, hudson_bay_csv, logistic_solution
 
 EQUATIONS = ("-e", "hare' = a*hare + ?(hare, lynx)", "-e", "lynx' = -d*lynx + ?(hare, lynx)")
@@ -211,6 +214,42 @@ def test_reproduce_lists_and_suggests():
     result = call("reproduce", "hudsen")
     assert result.exit_code == 2
     assert "Did you mean 'hudson'?" in result.stderr
+
+
+def test_reproduce_refuses_what_has_no_meaning():
+    for words, message in (
+        (("hudson", "--budget", "huge"), "Choose `--budget` from smoke, cpu"),
+        (("hudson", "--workers", "2"), "leave out `--workers`"),
+        (("t1", "--out", "hudson_bay.csv"), "is a file"),
+    ):
+        result = call("reproduce", *words)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
+def test_a_reproduction_that_keeps_its_runs_goes_on_after_an_interruption(tmp_path, monkeypatch):
+    settings_seen = []
+
+    def run(settings):
+        settings_seen.append(settings)
+        if len(settings_seen) == 1:
+            raise KeyboardInterrupt
+        return Outcome(lines=[Line.at_most("error", "", [2.0], 1.0)], seconds=0.0)
+
+    monkeypatch.setitem(REPRODUCTIONS, "t1", replace(REPRODUCTIONS["t1"], run=run))
+    stopped = call("reproduce", "t1", "--quick", "--workers", "2")
+    assert stopped.exit_code == 130
+    assert "Go on with the same command" in stopped.stderr
+    (tmp_path / "runs/t1-smoke/runs/vanilla-seed0.json").write_text("precious")
+    done = call("reproduce", "t1", "--quick", "--workers", "2")
+    assert done.exit_code == 0, done.stderr
+    assert "MISSED" in done.stdout
+    assert (tmp_path / "runs/t1-smoke/runs/vanilla-seed0.json").read_text() == "precious"
+    assert (tmp_path / "runs/t1-smoke/table.md").exists()
+    manifest = json.loads((tmp_path / "runs/t1-smoke/config.json").read_text())
+    assert (manifest["seeds"], manifest["settings"]["budget"], manifest["settings"]["workers"]) == ([0], "smoke", 2)
+    assert manifest["machine"]["torch"] == torch.__version__
+    assert settings_seen[1] == settings_seen[0]
 
 
 @pytest.mark.usefixtures("unchecked")

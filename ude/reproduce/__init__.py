@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from ude.reproduce import hudson, lotka_volterra, seir
-from ude.reproduce.reproduction import Line, Outcome, Reproduction, Settings
+from ude.reproduce import hudson, lotka_volterra, seir, t1
+from ude.reproduce.reproduction import Line, Outcome, Reproduction, Result, Settings
 
 PAPER = "Rackauckas et al. (2020), Universal differential equations for scientific machine learning, and its code"
+TALK = "Pal et al. (2021), Opening the blackbox, and its code; figures of Rackauckas' talk on SciML use cases"
+
+# Runs of minutes: three seeds tell what is noise.
+BUDGETS = {
+    "smoke": Settings(seeds=1, budget="smoke"),
+    "cpu": Settings(seeds=3, budget="cpu"),
+    "full": Settings(seeds=3, budget="full"),
+}
 
 REPRODUCTIONS: dict[str, Reproduction] = {
     "lv1": Reproduction(
@@ -25,6 +33,13 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "seir": Reproduction(
         title="COVID-19 in Wuhan: neural against universal differential equation", source=PAPER, run=seir.run
     ),
+    "t1": Reproduction(
+        title="Latent ODEs of intensive-care records, regularized by error, stiffness and Taylor series",
+        source=TALK,
+        run=t1.run,
+        budgets=BUDGETS,
+        keeps_runs=True,
+    ),
 }
 
-__all__ = ["REPRODUCTIONS", "Line", "Outcome", "Reproduction", "Settings"]
+__all__ = ["REPRODUCTIONS", "Line", "Outcome", "Reproduction", "Result", "Settings"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,12 +22,18 @@ class Settings:
         seeds: Independent runs (noise draw and network); the spread over them is reported.
         first_seed: Seed of the first run; the others follow.
         runs: Runs per setting where the paper counted successes.
+        budget: Name of the size of each run, where there are several.
+        workers: Runs side by side, where a reproduction keeps its runs.
+        folder: Where such runs are kept.
         progress: Show progress bars.
     """
 
     seeds: int = 5
     first_seed: int = 0
     runs: int = 20
+    budget: str = "cpu"
+    workers: int = 1
+    folder: Path | None = None
     progress: bool = False
 
 
@@ -81,6 +87,18 @@ class Line:
         return text if len(known) == len(self.ours) else f"{text}, {len(known)} of {len(self.ours)} runs"
 
 
+VERDICT = {True: "met", False: "MISSED", None: ""}
+"""What is printed beside a target."""
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, its columns in line in plain text too."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    text = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in [head, *rows]]
+    text.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The table of one reproduction and its figures.
@@ -100,12 +118,8 @@ class Outcome:
     def table(self) -> str:
         """The lines as a Markdown table."""
         head = ("quantity", "published", "ours: median (range)", "target", "")
-        verdict = {True: "met", False: "MISSED", None: ""}
-        rows = [(line.quantity, line.paper, line.summary, line.target, verdict[line.passed]) for line in self.lines]
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        text = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in [head, *rows]]
-        text.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-        return "\n".join(text)
+        rows = [(line.quantity, line.paper, line.summary, line.target, VERDICT[line.passed]) for line in self.lines]
+        return markdown(head, rows)
 
     def save(self, folder: Path, title: str) -> None:
         """Write `table.md`, `table.json` and the figures into `folder`."""
@@ -130,6 +144,23 @@ class Outcome:
             figure.savefig(folder / f"{name}.png", dpi=150)
 
 
+class Result(Protocol):
+    """What a reproduction gives back: an `Outcome`, or a table of another form."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader must know to judge the table."""
+        ...
+
+    def table(self) -> str:
+        """Return the table as Markdown."""
+        ...
+
+    def save(self, folder: Path, title: str) -> None:
+        """Write table, numbers and figures into a folder that exists."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction:
     """A published result and how to run it again.
@@ -138,8 +169,14 @@ class Reproduction:
         title: What is reproduced.
         source: Where it was published.
         run: Runs it.
+        budgets: How much to run, by name; `cpu` is what is run unless asked otherwise.
+        keeps_runs: Whether it keeps single runs in `Settings.folder`, so that it can be interrupted.
     """
 
     title: str
     source: str
-    run: Callable[[Settings], Outcome]
+    run: Callable[[Settings], Result]
+    budgets: Mapping[str, Settings] = field(
+        default_factory=lambda: {"smoke": Settings(seeds=1, runs=4, budget="smoke"), "cpu": Settings()}
+    )
+    keeps_runs: bool = False
