@@ -23,7 +23,7 @@ VARIANTS = (
     Variant(
         key="taynode",
         title="TayNODE",
-        cost=TaylorEnergy(3, nodes="random", samples=4, detach=True),
+        cost=TaylorEnergy(3, nodes="random", samples=4, detach=True, independent_rows=True),
         weights=(1.0, 1.0),
     ),
     # The authors' program divides by the length of the stability region of Tsit5, 3.5068.
