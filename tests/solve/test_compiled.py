@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 
 import ude
 from ude.methods import BS3, Tsit5
-from ude.solve.compilation import _compiled
+from ude.solve.compilation import _compiled, compiled
 
 
 class Field(torch.nn.Module):
@@ -162,3 +162,19 @@ def test_a_vector_field_that_changes_with_every_call_is_refused_instead_of_compi
     problem = ude.ODEProblem(Growing(), torch.ones(3), (0.0, 1.0))
     with pytest.raises(RuntimeError, match="compiled anew for every step"):
         ude.solve(problem, ude.Heun(), dt=0.01, controller=ude.FixedStep(), engine="compiled")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_hyperbolic_tangent_of_compiled_code_is_right_to_two_units_of_rounding(dtype):
+    def function(x):
+        return torch.tanh(x)
+
+    size = torch.logspace(-30, 3, 4_001, dtype=torch.float64)
+    special = torch.tensor([0.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)
+    x = torch.cat([size, -size, special]).to(dtype).requires_grad_()
+    ours, exact = compiled(function, "tanh")(x), torch.tanh(x.double()).to(dtype)
+    torch.testing.assert_close(ours, exact, rtol=2.5 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True)
+    (slope,) = torch.autograd.grad(ours.nansum(), x)
+    torch.testing.assert_close(
+        slope, 1.0 - ours.detach() ** 2, rtol=4 * torch.finfo(dtype).eps, atol=1e-15, equal_nan=True
+    )
