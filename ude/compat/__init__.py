@@ -3,6 +3,17 @@
 from ude.compat.adjoint import odeint_adjoint
 from ude.compat.door import odeint, odeint_dense
 from ude.compat.errors import ArgumentError, OdeintError
+from ude.compat.evaluations import Evaluations
 from ude.compat.event import odeint_event
+from ude.compat.regularized import Info
 
-__all__ = ["ArgumentError", "OdeintError", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event"]
+__all__ = [
+    "ArgumentError",
+    "Evaluations",
+    "Info",
+    "OdeintError",
+    "odeint",
+    "odeint_adjoint",
+    "odeint_dense",
+    "odeint_event",
+]

@@ -20,8 +20,12 @@ from ude.solve import Eager, solve
 from ude.solve.events import ContinuousEvent, PresetTimes
 
 
-def adaptive(call: Call) -> Tensor:
-    """Return the packed states at the times of a call.
+def adaptive(call: Call, *, dense: bool = False) -> Solution:
+    """Return the solution of a call, with the packed states at all of its times.
+
+    Args:
+        call: What to solve.
+        dense: Keep the continuous solution.
 
     Raises:
         OdeintError: If the solve fails.
@@ -30,10 +34,11 @@ def adaptive(call: Call) -> Tensor:
     most = options.max_num_steps * max(len(call.t) - 1, 1)
     # The end alone needs no record of the steps: that is what the backward solve asks for, interval by interval.
     only_end = len(call.t) == 2
-    solution = _solve(call, options, (call.t[0], call.t[-1]), call.t[1:] if only_end else call.t, most)
+    saved = call.t[1:] if only_end else call.t
+    solution = _solve(call, options, (call.t[0], call.t[-1]), saved, most, dense=dense)
     if options.max_num_steps < UNBOUNDED:
         _check_count(solution, call.t, options.max_num_steps)
-    return torch.cat([call.y0.unsqueeze(0), solution.ys]) if only_end else solution.ys
+    return replace(solution, ys=torch.cat([call.y0.unsqueeze(0), solution.ys])) if only_end else solution
 
 
 def adaptive_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,9 @@ from ude.compat.callbacks import NAMES
 from ude.compat.door import integrate, integrate_until, odeint
 from ude.compat.errors import ArgumentError
 from ude.compat.norms import mixed_norm, root_mean_square
+from ude.compat.regularized import Info, Regularized, check_constant_states, refuse_event
 from ude.methods import ExplicitRungeKutta, Method
+from ude.regularize.regularizer import Regularizer
 
 
 def odeint_adjoint(
@@ -34,6 +36,7 @@ def odeint_adjoint(
     adjoint_method: str | Method | None = None,
     adjoint_options: dict[str, Any] | None = None,
     adjoint_params: Iterable[Tensor] | None = None,
+    regularizer: Regularizer | None = None,
 ) -> Any:
     r"""Solve as `odeint` does, in memory that does not grow with the number of steps.
 
@@ -62,9 +65,12 @@ def odeint_adjoint(
         adjoint_options: Its options, by default `options` without `norm`. `norm` is a function of the tuple
             `(g_t, *y, *a, *g_theta)`, or `"seminorm"`, which leaves the parameters out.
         adjoint_params: Tensors that get a gradient, by default the parameters of `func`.
+        regularizer: A cost of the trajectory, as in `odeint`. Steps carry no gradient here: of the costs of steps take
+            `Local(...)`, of integrals those with `nodes="saved"`, `nodes="state"` or `detach=True`.
 
     Returns:
-        States in the form of `y0`, with a leading axis of times; with `event_fn` after the time of the event.
+        States in the form of `y0`, with a leading axis of times; with `event_fn` after the time of the event, with
+        `regularizer` before an `Info`.
 
     Raises:
         ArgumentError: If an argument cannot be used; a `ValueError` and an `AssertionError`.
@@ -86,11 +92,17 @@ def odeint_adjoint(
             "whose gradient goes through the steps, or name an `adjoint_method`."
         )
     params = _parameters(func, adjoint_params, adjoint_options)
-    call = Call.read(func, y0, t, rtol, atol, method, options, until_event=event_fn is not None)
+    task = None
+    if regularizer is None:
+        call = Call.read(func, y0, t, rtol, atol, method, options, until_event=event_fn is not None)
+    else:
+        refuse_event(event_fn)
+        task = Regularized.read(regularizer, func, y0, t, rtol, atol, method, options)
+        call = task.call
     inherited = {name: value for name, value in (options or {}).items() if name not in ("norm", "engine")}
     chosen = dict(inherited if adjoint_options is None else adjoint_options)
     backward = _Backward(
-        dynamics=_dynamics(call, params, func),
+        dynamics=_dynamics(call, params, call.func),
         field=call.field,
         params=params,
         moving=call.t.requires_grad,
@@ -99,12 +111,29 @@ def odeint_adjoint(
         method=backward_method,
         options={**chosen, "norm": _norm(chosen.get("norm"), call)},
     )
+    if task is not None:
+        return _regularized(task, backward)
     event = None if event_fn is None else call.event(event_fn)
     with torch.no_grad():
         time, ys = (None, integrate(call)) if event is None else integrate_until(call, event)
         times = call.t.detach() if time is None else torch.stack([call.t[0], time])
     ys = ad.attach(ys, [call.y0, call.t, *params], lambda cotangent: backward.pull(times, ys.detach(), cotangent))
     return call.unpack(ys) if time is None else (time, call.unpack(ys))
+
+
+def _regularized(task: Regularized, backward: _Backward) -> tuple[Any, Info]:
+    """Return the states of a call, and what there is to say of its solve."""
+    call, params = task.call, backward.params
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in (call.y0, call.t, *params))
+    dense = check_constant_states(task.cost, recorded=recorded)
+    with torch.no_grad():
+        solution = task.solve(dense=dense)
+    ys = ad.attach(
+        solution.ys,
+        [call.y0, call.t, *params],
+        lambda cotangent: backward.pull(call.t.detach(), solution.ys.detach(), cotangent),
+    )
+    return task.result(solution, ys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

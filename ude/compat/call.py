@@ -88,7 +88,7 @@ class Call:
             )
         packing = _packing(y0)
         name, stepper = read_method("dopri5" if method is None else method)
-        _check_times(t)
+        check_times(t)
         packed = packing.pack(tuple(y0)) if packing else torch.as_tensor(y0)
         if t.device != packed.device:
             warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=3)
@@ -97,7 +97,7 @@ class Call:
         norm = chosen.pop("norm", mixed_norm if packing else None)
         return cls(
             func=func,
-            field=_bind(func, packing),
+            field=bind(func, packing),
             y0=packed,
             t=t,
             rtol=_tolerance("rtol", rtol, packing, packed.device),
@@ -136,7 +136,8 @@ def _packing(y0: State) -> Packing | None:
     return Packing(tuple(part.shape for part in y0))
 
 
-def _check_times(t: Tensor) -> None:
+def check_times(t: Tensor) -> None:
+    """Raise unless times are a vector of floating-point numbers that rise or fall."""
     if not isinstance(t, Tensor):
         raise ArgumentError(f"t must be a torch.Tensor, got {type(t).__name__}. Write `torch.tensor([t0, t1])`.")
     if not t.is_floating_point():
@@ -166,20 +167,37 @@ def _tolerance(name: str, given: Tolerance, packing: Packing | None, device: tor
     return torch.cat([row.expand(shape.numel()) for row, shape in zip(rows, packing.shapes, strict=True)])
 
 
-def _bind(func: Field, packing: Packing | None) -> Callable[[Tensor, Tensor], Tensor]:
+def bind(func: Field, packing: Packing | None) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the vector field on the packed state, its derivative in the form of the state."""
 
     def field(t: Tensor, y: Tensor) -> Tensor:
         if packing is not None:
             return _packed(func(t, packing.unpack(y)), packing, y)
-        derivative = func(t, y)
-        if not is_tensor(derivative):
-            raise ArgumentError(f"func must return a tensor for a tensor state, got {type(derivative).__name__}.")
-        if derivative.shape == y.shape and derivative.dtype == y.dtype:
-            return derivative
-        return _like(derivative, y)
+        return _single(func(t, y), y)
 
     return field
+
+
+def in_form(func: Field) -> Field:
+    """Return the vector field with its time in the precision of the state, its derivative in the form of the state."""
+
+    def field(t: Tensor, y: Any) -> Any:
+        parts = [y] if is_tensor(y) else list(y)
+        derivative = func(t.to(parts[0].dtype.to_real()), y)
+        if is_tensor(y):
+            return _single(derivative, y)
+        return tuple(_like(part.reshape(x.shape), x) for part, x in zip(derivative, parts, strict=True))
+
+    return field
+
+
+def _single(derivative: Any, y: Tensor) -> Tensor:
+    """Return the derivative of a state that is one tensor."""
+    if not is_tensor(derivative):
+        raise ArgumentError(f"func must return a tensor for a tensor state, got {type(derivative).__name__}.")
+    if derivative.shape == y.shape and derivative.dtype == y.dtype:
+        return derivative
+    return _like(derivative, y)
 
 
 def _packed(derivatives: Any, packing: Packing, y: Tensor) -> Tensor:

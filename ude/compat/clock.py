@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from ude._typing import State
 from ude.compat.call import Call, Event
 from ude.compat.callbacks import Callback
 from ude.compat.errors import OdeintError
+from ude.problems import Solution
+from ude.solve.interpolant import Interpolant
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,16 @@ class Clock:
             callbacks=replace(call.callbacks, functions=functions),
         )
 
+    def solution(self, solution: Solution) -> Solution:
+        """Return a solution with its steps and its continuous extension as the user counts times."""
+        if self.origin is None:
+            return solution
+        steps, interpolant = solution.steps, solution.interpolant
+        if isinstance(interpolant, Interpolant):
+            names = (field.name for field in fields(Interpolant))
+            interpolant = _Delayed(clock=self, **{name: getattr(interpolant, name) for name in names})
+        return replace(solution, steps=replace(steps, t=self.time(steps.t)), interpolant=interpolant)
+
     def event(self, function: Event) -> Event:
         """Return a function of time and state as one of the solve's time and the state."""
         return lambda t, y: function(self.time(t).to(y.real.dtype), y)
@@ -77,3 +90,14 @@ class Clock:
 
     def _callback(self, function: Callback) -> Callback:
         return lambda t, y, dt: function(self.time(t), y, dt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delayed(Interpolant):
+    """A continuous solution asked at the user's times."""
+
+    clock: Clock
+
+    def __call__(self, t: Tensor) -> State:
+        """Return the state at `t`."""
+        return Interpolant.__call__(self, self.clock.elapsed(t))

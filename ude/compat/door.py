@@ -15,7 +15,9 @@ from ude.compat.errors import ArgumentError
 from ude.compat.fixed import fixed, fixed_until
 from ude.compat.foreign import by_scipy, by_torchdiffeq
 from ude.compat.names import ADAMS, ADAPTIVE, FIXED
+from ude.compat.regularized import Regularized, refuse_event
 from ude.methods import Method
+from ude.regularize.regularizer import Regularizer
 
 
 def odeint(
@@ -28,6 +30,7 @@ def odeint(
     method: str | Method | None = None,
     options: dict[str, Any] | None = None,
     event_fn: EventFunction | None = None,
+    regularizer: Regularizer | None = None,
 ) -> Any:
     r"""Solve $\dot y = f(t, y)$, $y(t_0) = y_0$, and return the states at all times `t`.
 
@@ -42,11 +45,13 @@ def odeint(
             that measures the scaled error, of the form of the state.
         event_fn: `g(t, y)`, one or several numbers. The solve ends where the first of them changes its sign; of `t`,
             which must hold two times, the second gives only the direction.
+        regularizer: A cost of the trajectory, such as `ude.regularize.ErrorEstimate()`. The steps stay as they are.
 
     Returns:
         States in the form of `y0`, with a leading axis of times. Differentiable in `y0`, in `t` and in what `func`
         closes over, unless SciPy makes the steps. With `event_fn` a pair: the time of the event, and the states at the
-        start and there; the gradient takes the time as given, see `odeint_event`.
+        start and there; the gradient takes the time as given, see `odeint_event`. With `regularizer` a pair: the states
+        and an `Info` with the cost, the counts of evaluations, and the steps.
 
     Raises:
         ArgumentError: If an argument cannot be used; a `ValueError` and an `AssertionError`.
@@ -58,6 +63,11 @@ def odeint(
         tensor([[1.0000, 1.0000],
                 [0.3679, 0.3679]])
     """
+    if regularizer is not None:
+        refuse_event(event_fn)
+        task = Regularized.read(regularizer, func, y0, t, rtol, atol, method, options)
+        solution = task.solve()
+        return task.result(solution, solution.ys)
     call = Call.read(func, y0, t, rtol, atol, method, options, until_event=event_fn is not None)
     if event_fn is None:
         return call.unpack(integrate(call))
@@ -117,9 +127,9 @@ def integrate(call: Call) -> Tensor:
     if call.stepper is not None:
         clock = Clock.of(call)
         with clock.explained():
-            return adaptive(clock.call(call))
+            return adaptive(clock.call(call)).ys
     if call.method in FIXED:
-        return fixed(call)
+        return fixed(call).ys
     return by_torchdiffeq(call)[1] if call.method in ADAMS else by_scipy(call)
 
 

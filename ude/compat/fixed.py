@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,18 +17,30 @@ from ude.compat.options import GridOptions, read_options
 from ude.problems import ODEProblem, Solution, Status
 from ude.solve import FixedStep, solve
 from ude.solve.events import ContinuousEvent
+from ude.solve.interpolant import Interpolant
 
 MOST_STEPS = 20_000
 """Steps after which the search for an event is given up."""
 
 
-def fixed(call: Call) -> Tensor:
-    """Return the packed states at the times of a call; not finite where a step left the domain of the vector field."""
+def fixed(call: Call, *, dense: bool = False) -> Solution:
+    """Return the solution of a call, with the packed states at all of its times.
+
+    They are not finite where a step left the domain of the vector field.
+
+    Args:
+        call: What to solve.
+        dense: Keep the continuous solution, which then is the cubic one whatever the option `interp` says of the states
+            returned, and give steps and continuous solution in the user's times; else in positions on the grid.
+    """
     options = read_options(GridOptions, call.options, call.method)
     grid = _grid(call, options)
-    if len(call.t) == 2:  # the end alone needs no record of the steps
-        return torch.cat([call.y0.unsqueeze(0), _solve(call, options, grid, positions(grid, call.t[1:])).ys])
-    return _solve(call, options, grid, positions(grid, call.t)).ys
+    only_end = len(call.t) == 2  # it alone needs no record of the steps
+    saved = positions(grid, call.t[1:] if only_end else call.t)
+    solution = _solve(call, options, grid, saved, dense=dense)
+    if only_end:
+        solution = replace(solution, ys=torch.cat([call.y0.unsqueeze(0), solution.ys]))
+    return _in_time(solution, grid) if dense else solution
 
 
 def fixed_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
@@ -62,22 +75,44 @@ def fixed_until(call: Call, event: Event) -> tuple[Tensor, Tensor]:
 
 
 def _solve(
-    call: Call, options: GridOptions, grid: Tensor, save_at: Tensor, events: Sequence[ContinuousEvent] = ()
+    call: Call,
+    options: GridOptions,
+    grid: Tensor,
+    save_at: Tensor,
+    events: Sequence[ContinuousEvent] = (),
+    *,
+    dense: bool = False,
 ) -> Solution:
     """Step over a grid on the axis of its positions."""
     steps = len(grid) - 1
-    between = bool(events) or bool((save_at != save_at.round()).any())
+    between = dense or bool(events) or bool((save_at != save_at.round()).any())
     return solve(
         ODEProblem(call.field, call.y0, (0.0, float(steps))),
         OnGrid(FIXED[call.method], grid, options.interp == "cubic", options.perturb, between, call.callbacks),
         save_at=save_at,
         dt=1.0,
         controller=FixedStep(),
-        dense=False,
+        dense=dense,
         max_steps=steps + 1,
         events=events,
         throw=False,
     )
+
+
+def _in_time(solution: Solution, grid: Tensor) -> Solution:
+    """Return a solution on the axis of positions with its steps and its continuous extension in time."""
+    made, interpolant = len(solution.steps.t), solution.interpolant
+    steps = replace(solution.steps, t=grid[:made].detach(), dt=grid.detach().diff()[:made])
+    assert isinstance(interpolant, Interpolant)
+    method = interpolant.task.method
+    assert isinstance(method, OnGrid)
+    interpolant = replace(interpolant, task=replace(interpolant.task, method=replace(method, cubic=True)))
+
+    def states(t: Tensor) -> Tensor:
+        # Starts plus lengths of steps may miss their ends by rounding.
+        return interpolant(positions(grid, t.to(grid).clamp(grid.detach().min(), grid.detach().max())))
+
+    return replace(solution, steps=steps, interpolant=states)
 
 
 def _grid(call: Call, options: GridOptions) -> Tensor:

@@ -98,8 +98,7 @@ class OnGrid(Wrapped):
         return result._replace(error=None, stages=self._stages(y, length, result) if self.between else ())
 
     def _stages(self, y: Tensor, length: Tensor, result: StepResult) -> tuple[Tensor, ...]:
-        change = result.y1 - y
-        return (length.to(y.dtype) * result.stages[0], change) if self.cubic else (change,)
+        return (length.to(y.dtype) * result.stages[0], result.y1 - y)
 
     def dense_stages(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, step: StepResult) -> tuple[Tensor, ...]:
         """Return the stages that `dense_weights` refers to."""
@@ -111,7 +110,7 @@ class OnGrid(Wrapped):
     def dense_weights(self, theta: Tensor) -> Tensor:
         """Weights of the line or the cubic, shape `(stages, *theta.shape)`."""
         if not self.cubic:
-            return theta.unsqueeze(0)
+            return torch.stack([torch.zeros_like(theta), theta])
         rest = 1 - theta
         return torch.stack([theta * rest * rest, theta * theta * (3 - 2 * theta), -theta * theta * rest])
 
