@@ -277,7 +277,10 @@ def test_rows_that_depend_on_each_other_are_refused_where_they_are_said_not_to()
     generator = torch.Generator().manual_seed(0)
     own = torch.rand(4, 2, dtype=F64, generator=generator)
     cost = TaylorEnergy(2, nodes="quadrature", independent_rows=True)
-    for field, words in ((lambda t, y: 0.01 * y.square().sum(0) - y, "by itself"), (lambda t, y: own * y, "any number of rows")):
+    for field, words in (
+        (lambda t, y: 0.01 * y.square().sum(0) - y, "by itself"),
+        (lambda t, y: own * y, "any number of rows"),
+    ):
         solution = ude.solve(ude.ODEProblem(field, starts(4), (0.0, 1.0)), ude.Tsit5())
         with pytest.raises(ValueError, match=words):
             cost(solution)

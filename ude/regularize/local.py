@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ude.methods import BDF, AutoSwitch
 from ude.methods.method import Method, Tolerances
 from ude.problems import Solution
 from ude.regularize.nodes import Path, draw, uniform
@@ -60,8 +61,13 @@ class Local(Regularizer):
     def measure(self, solution: Solution) -> Tensor:
         """Return the cost."""
         self.cost.check_method(solution)
-        path = Path.of(solution)
-        tolerances, method = _tolerances(path), solution.method
+        path, method = Path.of(solution), solution.method
+        if isinstance(method, AutoSwitch | BDF):
+            raise ValueError(
+                f"A single step of {method} depends on the steps before it and cannot be made again. Take the cost of "
+                "the whole solve instead of `Local`, or a method of single steps such as `Tsit5()` or `Rodas5P()`."
+            )
+        tolerances = _tolerances(path)
         assert isinstance(method, Method)  # backends have no estimates
         steps = [
             repeat_step(path.field, method, tolerances, t, dt, y.detach())[0]
