@@ -41,6 +41,12 @@ def test_an_autonomous_field_with_active_input_is_the_written_formula():
     assert torch.equal(field(3.0, y), field(-1.0, y))
 
 
+def test_without_activation_of_the_output_the_last_layer_is_affine():
+    bounded, free = (DenseField((2, 4, 2), activates_output=flag, generator=seeded()) for flag in (True, False))
+    y = randn(5, 2)
+    torch.testing.assert_close(torch.tanh(free(0.3, y)), bounded(0.3, y), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("batch", [(), (7,), (7, 3)])
 def test_times_of_samples_give_the_row_by_row_result(batch):
     field, y, t = DenseField((2, 4, 2), generator=seeded()), randn(*batch, 2), randn(*batch, 1, seed=3)

@@ -37,10 +37,10 @@ class Autonomous(nn.Module):
 class DenseField(nn.Module):
     r"""Vector field of dense layers which all see the time, $h_{l+1} = \varphi(W_l h_l + w_l t + b_l)$, $h_0 = y$.
 
-    The activation follows the last layer too, so that a bounded one bounds the field. `DenseField((784, 100, 784))` is
-    the one of the MNIST classifiers of Kelly et al. (2020) and Pal et al. (2021): layers from 785 to 100 and from 101
-    to 784 numbers, the last input being the time. It is not joined to the state but multiplied with its own column
-    $w_l$, which is the same and copies nothing.
+    The activation follows the last layer too unless that is switched off; a bounded one bounds the field.
+    `DenseField((784, 100, 784))` is the one of the MNIST classifiers of Kelly et al. (2020) and Pal et al. (2021):
+    layers from 785 to 100 and from 101 to 784 numbers, the last input being the time. It is not joined to the state but
+    multiplied with its own column $w_l$, which is the same and copies nothing.
 
     Weights start uniform within $\pm\sqrt{6 / (n_{in} + n_{out})}$ (Glorot), the time counting among the inputs; biases
     at zero.
@@ -50,6 +50,7 @@ class DenseField(nn.Module):
             unless the field is a part of another one.
         is_autonomous: Leave the time out.
         activates_input: Apply the activation to the state first, $h_0 = \varphi(y)$.
+        activates_output: Apply the activation after the last layer; False leaves the field unbounded.
         activation: As for `MLP`.
         generator: Source of the initial weights; the global one of torch if not given.
         dtype: Floating-point type of the parameters.
@@ -68,6 +69,7 @@ class DenseField(nn.Module):
         *,
         is_autonomous: bool = False,
         activates_input: bool = False,
+        activates_output: bool = True,
         activation: str | Callable[[Tensor], Tensor] = "tanh",
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float64,
@@ -79,7 +81,8 @@ class DenseField(nn.Module):
             raise ValueError(
                 f"`activation` must be one of {', '.join(ACTIVATIONS)} or a function of a tensor, got {activation!r}."
             )
-        self.sizes, self.is_autonomous, self.activates_input = tuple(sizes), is_autonomous, activates_input
+        self.sizes, self.is_autonomous = tuple(sizes), is_autonomous
+        self.activates_input, self.activates_output = activates_input, activates_output
         self.activation = activation
         self._phi = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
@@ -107,12 +110,13 @@ class DenseField(nn.Module):
             y: State, shape `(*batch, sizes[0])`.
         """
         h = self._phi(y) if self.activates_input else y
-        for weight, bias, *time in self._layers():
+        layers = self._layers()
+        for number, (weight, bias, *time) in enumerate(layers, 1):
             for column in time:
                 bias = bias + t * column
             # A shift of its own for every sample is no bias that `linear` could fuse.
             h = functional.linear(h, weight, bias) if bias.ndim == 1 else functional.linear(h, weight) + bias
-            h = self._phi(h)
+            h = self._phi(h) if number < len(layers) or self.activates_output else h
         return h
 
     def _layers(self) -> list[tuple[Tensor, ...]]:
