@@ -158,8 +158,9 @@ class CNF(nn.Module):
         if count < 1:
             raise ValueError(f"`count` must be at least 1, got {count}.")
         like = next(self.field.parameters(), torch.empty(0)) if isinstance(self.field, nn.Module) else torch.empty(0)
-        z = torch.randn(count, self.features, generator=generator, dtype=like.dtype, device=like.device)
-        problem = self.integrator.problem(self.field, z, self.t_span)
+        device = like.device if generator is None else generator.device
+        z = torch.randn(count, self.features, generator=generator, dtype=like.dtype, device=device)
+        problem = self.integrator.problem(self.field, z.to(like.device), self.t_span)
         return self.integrator.solve(problem, save_at=[self.t_span[1]], dense=False).ys[-1]
 
     def extra_repr(self) -> str:

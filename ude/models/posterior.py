@@ -27,7 +27,8 @@ class Posterior:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         r"""Draw $\mu + \sigma \varepsilon$, one state per sample, differentiable in $\mu$ and $\sigma$."""
         mean = self.mean
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        device = mean.device if generator is None else generator.device
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=device).to(mean.device)
         return mean + torch.exp(0.5 * self.log_variance) * noise
 
     def divergence(self) -> Tensor:
