@@ -36,6 +36,7 @@ NAMES = (
     "replicates",
     "stlsq",
     "memory",
+    "regularized",
     "operators",
     "ode_series",
 )
