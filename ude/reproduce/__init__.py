@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ude.reproduce import hudson, lotka_volterra, seir, t1
+from ude.reproduce import hudson, lotka_volterra, mnist_node, seir, t1
 from ude.reproduce.reproduction import Line, Outcome, Reproduction, Result, Settings
 
 PAPER = "Rackauckas et al. (2020), Universal differential equations for scientific machine learning, and its code"
@@ -37,6 +37,13 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         title="Latent ODEs of intensive-care records, regularized by error, stiffness and Taylor series",
         source=TALK,
         run=t1.run,
+        budgets=BUDGETS,
+        keeps_runs=True,
+    ),
+    "mnist-node": Reproduction(
+        title="Neural ODEs that tell digits apart, regularized by error, stiffness and Taylor series",
+        source="Pal et al. (2021), Opening the blackbox, and its code",
+        run=mnist_node.run,
         budgets=BUDGETS,
         keeps_runs=True,
     ),
