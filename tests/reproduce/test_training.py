@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -148,3 +150,17 @@ def test_a_record_that_was_cut_off_is_named(tmp_path):
     (store.runs / "a-seed0.json").write_text('{"settings": {"se')
     with pytest.raises(InputError, match=r"a-seed0\.json' in .* is not the record of a run"):
         store.finished("a-seed0", {"seed": 0})
+
+
+class Fatal(t1.PhysioNet):
+    """Ends its process by a signal, as a system does that is short of memory."""
+
+    def load(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_is_reported(tmp_path):
+    fatal = Fatal(epochs=3, train=8, test=4, batch=4)
+    with pytest.raises(InputError, match=r"ended by signal 9.*Start the same command again"):
+        run_jobs([Job(fatal, t1.VANILLA, seed) for seed in (0, 1)], Store.open(tmp_path / "out"), workers=2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 from tqdm import tqdm
@@ -50,7 +52,7 @@ def _apart(jobs: Sequence[Job], store: Store, workers: int, bar: tqdm) -> None:
     # Spawned, not forked: threads of torch do not survive a fork.
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    processes = {}
+    processes: dict[Connection, BaseProcess] = {}
     try:
         for _ in range(workers):
             receiver, sender = context.Pipe(duplex=False)
@@ -68,31 +70,39 @@ def _apart(jobs: Sequence[Job], store: Store, workers: int, bar: tqdm) -> None:
             process.join()
 
 
-def _listen(processes: dict[Connection, Any], bar: tqdm) -> None:
+def _listen(processes: dict[Connection, BaseProcess], bar: tqdm) -> None:
     """Move the bar on until all processes have ended."""
     while processes:
         for receiver in cast("list[Connection]", wait(list(processes))):
             try:
                 message = receiver.recv()
             except EOFError:
-                process = processes.pop(receiver)
-                process.join()
-                if process.exitcode != 0:
-                    raise RuntimeError(
-                        f"A process that trained has ended with exit code {process.exitcode}; its own message stands "
-                        "above. A negative one is a signal: -9 often means that memory was short. Start the same "
-                        "command again to go on, with `--workers 1` if it was."
-                    ) from None
+                _check_end(processes.pop(receiver))
                 continue
             if isinstance(message, str):
                 raise InputError(message)
             bar.update(message)
 
 
+def _check_end(process: BaseProcess) -> None:
+    """Raise unless a process ended because there was nothing left to do."""
+    process.join()
+    code = process.exitcode or 0
+    if code < 0:
+        raise InputError(
+            f"A process that trained was ended by signal {-code}, as it happens when memory is short. Start the same "
+            "command again to go on, perhaps with `--workers 1`."
+        )
+    if code > 0:
+        raise RuntimeError(f"A process that trained has failed with exit code {code}; its traceback stands above.")
+
+
 def _work(queue: Any, sender: Connection, store: Store) -> None:
     """Train jobs until there is none left; send counts of epochs, and what went wrong as text."""
     # Ctrl-C reaches all processes of the terminal; the first one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Leave in order when told to, so that locks of libraries are given back.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     task = None
     while (job := queue.get()) is not None:
         try:
