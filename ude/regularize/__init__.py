@@ -1,6 +1,8 @@
 """Costs of a trajectory that make its dynamics easy to solve, their weights in the course of a training."""
 
 from ude.regularize.anneal import Anneal
+from ude.regularize.attach import attach
+from ude.regularize.attached import Attached
 from ude.regularize.energy import JacobianFrobenius, KineticEnergy, TaylorEnergy, TrajectoryIntegral
 from ude.regularize.local import Local
 from ude.regularize.regularizer import Regularizer, Sum, Weighted
@@ -9,6 +11,7 @@ from ude.regularize.steps import ErrorEstimate, StiffnessEstimate
 
 __all__ = [
     "Anneal",
+    "Attached",
     "ErrorEstimate",
     "JacobianFrobenius",
     "KineticEnergy",
@@ -20,4 +23,5 @@ __all__ = [
     "TaylorEnergy",
     "TrajectoryIntegral",
     "Weighted",
+    "attach",
 ]
