@@ -192,7 +192,7 @@ def run(settings: Settings) -> Comparison:
         "what float32 resolves: there rounding chooses the steps.",
         "Training: gradients and updates alone. Prediction: one forward pass of a training batch, median of 8. NFE: of "
         "one forward pass of a batch of test images, mean over batches.",
-        "Weights other than the published ones were chosen by the evaluations of one short run, whose seed is among these.",
+        "Weights other than the published were chosen by the evaluations of one short run with one of these seeds.",
         "Every run has one thread; gains are taken within a seed, whose initial weights and order of images all rows "
         "share, times in CPU seconds. The published figures are not known to us for certain and left out.",
     ]
