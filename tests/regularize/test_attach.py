@@ -86,7 +86,7 @@ class TestSteps:
         direction = 1.0 if t[-1] > t[0] else -1.0
         compared = 0
         for t0, y, dt, number in steps[:-1]:
-            factor = float(tried[number][2] / dt)
+            factor = float((tried[number][2] / dt).detach())
             if not 1.001 < factor < 9.99:
                 continue  # the length was kept within bounds, which tells little
             # One step, which ends beyond the only time that is asked for.

@@ -5,6 +5,7 @@ from ude.regularize.attach import attach
 from ude.regularize.attached import Attached
 from ude.regularize.energy import JacobianFrobenius, KineticEnergy, TaylorEnergy, TrajectoryIntegral
 from ude.regularize.local import Local
+from ude.regularize.penalty import Penalty
 from ude.regularize.regularizer import Regularizer, Sum, Weighted
 from ude.regularize.steer import Steer
 from ude.regularize.steps import ErrorEstimate, StiffnessEstimate
@@ -16,6 +17,7 @@ __all__ = [
     "JacobianFrobenius",
     "KineticEnergy",
     "Local",
+    "Penalty",
     "Regularizer",
     "Steer",
     "StiffnessEstimate",
