@@ -411,7 +411,7 @@ class TestMistakes:
             {"options": {"norm": lambda y: 0.5 * y.abs().max()}},
             {"options": {"safety": 0.6}},
         ],
-        ids=str,
+        ids=["looser", "tighter", "lower order", "higher order", "norm", "safety"],
     )
     def test_another_solve_than_announced_is_noticed(self, wrong):
         func = Net()
