@@ -274,6 +274,7 @@ SHAPES = [
     Probe("diagonal_scatter", lambda x: torch.diagonal_scatter(C33, x * x)),
     Probe("non-contiguous", lambda x: (x.T[::2].sin() * 2.0).T, ((4, 3),)),
     Probe("empty", lambda x: torch.cat([x[:0].exp(), x.exp()])),
+    Probe("squeeze 0-d", lambda x: (x * x).squeeze(-1).sin(), ((),)),
     Probe("0-d", lambda x: x.sin() * x + x.unsqueeze(0).sum(), ((),)),
 ]  # fmt: skip
 

@@ -300,8 +300,9 @@ class TestErrors:
             TaylorEnergy(2, nodes=torch.tensor([0.5, 1.5]))(self.solution())
 
     def test_bad_arguments_are_refused(self):
-        with pytest.raises(ValueError, match="nodes"):
-            TaylorEnergy(2, nodes="gauss")
+        for nodes in ("gauss", 3, ["start"]):
+            with pytest.raises(ValueError, match="nodes"):
+                TaylorEnergy(2, nodes=nodes)
         for samples in (0, 1.5):
             with pytest.raises(ValueError, match="samples"):
                 KineticEnergy(samples=samples)
@@ -337,5 +338,6 @@ def test_series_of_the_kernel_are_what_is_taken():
     y = starts(1)
     series = ode_series(net, torch.zeros((), dtype=F64), y, 3)
     solution = ude.solve(ude.ODEProblem(net, y, (0.0, 1.0)), ude.Tsit5())
-    value = TaylorEnergy(3, nodes=torch.zeros(1))(solution)
-    torch.testing.assert_close(value, (6.0 * series[3]).square().mean(), rtol=1e-12, atol=0.0)
+    for nodes in (torch.zeros(1), [0.0]):
+        value = TaylorEnergy(3, nodes=nodes)(solution)
+        torch.testing.assert_close(value, (6.0 * series[3]).square().mean(), rtol=1e-12, atol=0.0)

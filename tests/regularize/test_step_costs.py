@@ -160,6 +160,7 @@ def test_weights_and_sums_are_what_they_say():
     error, stiffness = ErrorEstimate(), StiffnessEstimate()
     both = 2.0 * error + stiffness * 0.5 + error
     assert both(solution).item() == pytest.approx(3.0 * error(solution).item() + 0.5 * stiffness(solution).item())
+    assert sum([error, stiffness])(solution).item() == (error + stiffness)(solution).item()
     assert repr(2.0 * (error + stiffness)).startswith("2.0 * (ErrorEstimate(")
     with pytest.raises(TypeError):
         error + 1.0
@@ -214,5 +215,16 @@ class TestErrors:
         solution = ude.solve(
             ude.ODEProblem(lambda t, y: y**2, torch.ones(1, dtype=F64), (0.0, 0.9)), ude.Tsit5(), **TOLERANCES
         )
-        with pytest.raises(ValueError, match=r"is inf.*throw=True"):
+        with pytest.raises(ValueError, match=r"is inf.*Lower the order"):
             (math.inf * ErrorEstimate())(solution)
+
+    def test_a_trajectory_that_was_not_finished_has_no_cost(self):
+        problem = ude.ODEProblem(lambda t, y: y**2, torch.tensor([[0.5], [1.0]], dtype=F64), (0.0, 1.5), batched=True)
+        solution = ude.solve(problem, ude.Tsit5(), throw=False)
+        with pytest.raises(ValueError, match=r"Samples \[1\] of this solution failed"):
+            ErrorEstimate()(solution)
+
+    def test_what_is_no_solution_is_refused(self):
+        solution = ude.solve(ude.ODEProblem(field, starts(2), (0.0, 1.0)), ude.Tsit5())
+        with pytest.raises(TypeError, match=r"`Solution`.*got Steps"):
+            ErrorEstimate()(solution.steps)

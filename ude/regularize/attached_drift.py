@@ -15,6 +15,7 @@ from ude.regularize.energy import JacobianFrobenius, KineticEnergy, TaylorEnergy
 from ude.regularize.nodes import Nodes
 from ude.regularize.regularizer import Regularizer
 from ude.regularize.repeated import Form
+from ude.regularize.replaced import replaced
 from ude.regularize.reservoir import Reservoir
 from ude.regularize.terms import terms_of
 
@@ -103,17 +104,8 @@ def attach_to_drift(
     if any(getattr(function, "listens", False) for function in given.values()):
         raise ValueError("A cost is attached to this `sde` already. Attach their sum, as in `first + 2.0 * second`.")
     calls = Calls(Reservoir(samples, generator))
-    own = {name: vars(sde)[name] for name in given if name in vars(sde)}
-    for name, function in given.items():
-        setattr(sde, name, _listening(function, calls))
-    try:
+    with replaced(sde, {name: _listening(function, calls) for name, function in given.items()}):
         yield AttachedDrift(cost=cost, drift=_drift(given), calls=calls)
-    finally:
-        for name in given:
-            if name in own:
-                setattr(sde, name, own[name])
-            else:
-                delattr(sde, name)
 
 
 def _listening(function: Callable[..., Any], calls: Calls) -> Callable[..., Any]:

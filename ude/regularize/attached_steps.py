@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from ude.regularize.energy import TrajectoryIntegral
 from ude.regularize.nodes import Nodes
 from ude.regularize.regularizer import Regularizer
 from ude.regularize.repeated import Form, Repeater
+from ude.regularize.replaced import replaced
 from ude.regularize.steps import ErrorEstimate, StiffnessEstimate
 from ude.regularize.terms import terms_of
 from ude.regularize.told_steps import TAKEN, THROWN, TRIED, Listener, ToldSolve, ToldStep
@@ -120,24 +121,15 @@ def attach_to_steps(
         raise ValueError("A cost is attached to this `func` already. Attach their sum, as in `first + 2.0 * second`.")
     callbacks = listener.callbacks()
     listener.others = {key: getattr(func, key) for key in callbacks if getattr(func, key, None) is not None}
-    own: dict[str, object] = {}
-    try:
-        own = {key: vars(func)[key] for key in callbacks if key in vars(func)}
-        for key, callback in callbacks.items():
-            setattr(func, key, callback)
-    except (AttributeError, TypeError) as error:
-        raise TypeError(
-            f"torchdiffeq looks for callbacks among the attributes of `func`, and {type(func).__name__} takes none. "
-            "Wrap it: `def field(t, y): return func(t, y)`, and solve and attach with `field`."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(replaced(func, callbacks))
+        except (AttributeError, TypeError) as error:
+            raise TypeError(
+                f"torchdiffeq looks for callbacks among the attributes of `func`, and {type(func).__name__} takes "
+                "none. Wrap it: `def field(t, y): return func(t, y)`, and solve and attach with `field`."
+            ) from error
         yield AttachedSteps(cost=cost, repeater=repeater, listener=listener)
-    finally:
-        for key in callbacks:
-            if key in own:
-                setattr(func, key, own[key])
-            else:
-                delattr(func, key)
 
 
 def _check_costs(cost: Regularizer, repeater: Repeater) -> None:

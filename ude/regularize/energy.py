@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -19,7 +20,7 @@ from ude.regularize.regularizer import Regularizer, Times, check_choice
 from ude.regularize.state import augmented, energy_of, without_energy
 from ude.solve.flatten import Layout
 
-NodeRule: TypeAlias = Literal["random", "accepted", "quadrature", "saved", "state"] | Tensor
+NodeRule: TypeAlias = Literal["random", "accepted", "quadrature", "saved", "state"] | Sequence[float] | Tensor
 
 ROWS = 1_024
 """Rows that are evaluated together where they are independent: more do not stay in the cache of a processor."""
@@ -38,8 +39,8 @@ class TrajectoryIntegral(Regularizer):
             Gauss-Legendre points of the interval. `"saved"`: at the saved states, by the trapezoidal rule; the only
             one that works with checkpoints, continuous adjoints and backends. `"state"`: as one more state that is
             integrated along, for comparison: it enters the error control and is evaluated at every stage. Let
-            `prepare` change the problem before the solve. A tensor of times of shape `(nodes,)` or `(nodes, batch)`:
-            the mean over these, times the length of the interval.
+            `prepare` change the problem before the solve. Times, as a sequence of numbers or a tensor of shape
+            `(nodes,)` or `(nodes, batch)`: the mean over these, times the length of the interval.
         samples: Number of nodes; of `"accepted"` and `"saved"`, how many to draw, weighted so that the sum stays
             unbiased. By default 4 random ones, 8 of quadrature, and all others.
         detach: Take the states at the nodes as constants: the gradient goes to the vector field alone, and costs less.
@@ -56,6 +57,8 @@ class TrajectoryIntegral(Regularizer):
     independent_rows: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.nodes, list | tuple):
+            object.__setattr__(self, "nodes", _times(self.nodes))
         if not isinstance(self.nodes, Tensor):
             check_choice("nodes", self.nodes, (*RULES, "state"))
         if self.samples is not None and (not isinstance(self.samples, int) or self.samples < 1):
@@ -72,6 +75,7 @@ class TrajectoryIntegral(Regularizer):
         if self._is_state:
             return energy_of(solution, self)
         path = Path.of(solution)
+        assert isinstance(self.nodes, str | Tensor)  # sequences have become tensors
         nodes = nodes_of(path, self.nodes, self.samples, self.generator, detach=self.detach)
         return self.over_rows(path, nodes) if self.independent_rows else self.over(path.field, nodes)
 
@@ -239,3 +243,10 @@ class TaylorEnergy(TrajectoryIntegral):
 def mean_square(x: Tensor) -> Tensor:
     """Return the mean square of the components, shape `(batch,)`."""
     return (x * x.conj()).real.mean(-1)
+
+
+def _times(nodes: Sequence[float]) -> Tensor:
+    try:
+        return torch.tensor(nodes, dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"`nodes` must be a rule, such as 'random', or times, got {nodes!r}.") from None

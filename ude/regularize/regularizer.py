@@ -25,16 +25,19 @@ class Regularizer(ABC):
         """Return the cost of a solution, shape `()`, on the autograd graph; the mean over the samples of a batch.
 
         Raises:
-            ValueError: If the solution does not hold what the cost is made of, or the cost is not finite.
+            TypeError: If it is no solution.
+            ValueError: If the solve of a sample failed, the solution does not hold what the cost is made of, or the
+                cost is not finite.
         """
+        _check_ended(solution)
         return self.checked(self.measure(solution))
 
     def checked(self, cost: Tensor) -> Tensor:
         """Return a cost, raise `ValueError` if it is not finite."""
         if not is_transformed() and not bool(cost.detach().isfinite()):
             raise ValueError(
-                f"The cost {self} of this solution is {float(cost)}. Solve with `throw=True` to see whether a sample "
-                "failed; otherwise lower the order or the weight, or clip the gradients of the training."
+                f"The cost {self} of this solution is {float(cost.detach())}. Lower the order or the weight, or "
+                "clip the gradients of the training."
             )
         return cost
 
@@ -52,6 +55,9 @@ class Regularizer(ABC):
 
     def __add__(self, other: Regularizer) -> Regularizer:
         return Sum(*_terms(self), *_terms(other)) if isinstance(other, Regularizer) else NotImplemented
+
+    def __radd__(self, other: object) -> Regularizer:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # where `sum` begins
 
     def __mul__(self, weight: float | Tensor) -> Regularizer:
         return Weighted(weight, self) if isinstance(weight, int | float | Tensor) else NotImplemented
@@ -133,6 +139,20 @@ class Weighted(Regularizer):
 
 def _terms(regularizer: Regularizer) -> tuple[Regularizer, ...]:
     return regularizer.terms if isinstance(regularizer, Sum) else (regularizer,)
+
+
+def _check_ended(solution: Solution) -> None:
+    """Raise unless every sample of a solution came to its end."""
+    if not isinstance(solution, Solution):
+        raise TypeError(f"A cost is that of the `Solution` which `ude.solve` returned, got {type(solution).__name__}.")
+    if is_transformed() or bool(solution.success.all()):
+        return
+    failed = (~solution.success).nonzero().flatten().tolist()
+    which = f"Samples {failed[:8]} of this solution" if solution.status.ndim else "This solution"
+    raise ValueError(
+        f"{which} failed, and half a trajectory has no cost. Solve with `throw=True` to be told why, leave such "
+        "samples out and solve again, or skip this batch."
+    )
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

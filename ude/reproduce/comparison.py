@@ -38,6 +38,15 @@ class Column:
     scale: float = 1.0
 
 
+TIMES = (
+    Column("train_wall_s", "training, s"),
+    Column("train_cpu_s", "training, CPU s"),
+    Column("predict_wall_s", "prediction, s"),
+    Column("predict_cpu_s", "prediction, CPU s"),
+)
+"""Columns that every table of trainings has."""
+
+
 def faster(ours: float, vanilla: float) -> float:
     """How many times faster than without regularization."""
     return vanilla / ours

@@ -15,7 +15,7 @@ from ude.datasets import mnist
 from ude.models import MLP, DenseField, Integrator, NeuralODE
 from ude.problems import Solution
 from ude.regularize import ErrorEstimate, Steer, StiffnessEstimate, TaylorEnergy
-from ude.reproduce.comparison import Column, Comparison, Ratio, compare, difference, faster, relative
+from ude.reproduce.comparison import TIMES, Column, Comparison, Ratio, compare, difference, faster, relative
 from ude.reproduce.reproduction import Settings
 from ude.reproduce.training import Experiment, Task, Variant
 
@@ -42,10 +42,7 @@ COLUMNS = (
     Column("train_accuracy", "train, %"),
     Column("test_accuracy", "test, %"),
     Column("test_nfe", "NFE"),
-    Column("train_wall_s", "training, s"),
-    Column("train_cpu_s", "training, CPU s"),
-    Column("predict_wall_s", "prediction, s"),
-    Column("predict_cpu_s", "prediction, CPU s"),
+    *TIMES,
 )
 RATIOS = tuple(
     ratio

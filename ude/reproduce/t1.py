@@ -13,7 +13,7 @@ from ude.datasets import PatientRecords, physionet2012
 from ude.models import MLP, DenseField, GRUEncoder, Integrator, LatentODE, Reconstruction, elbo, squared_error
 from ude.problems import Solution
 from ude.regularize import ErrorEstimate, Steer, StiffnessEstimate, TaylorEnergy
-from ude.reproduce.comparison import Column, Comparison, Ratio, compare, faster, relative
+from ude.reproduce.comparison import TIMES, Column, Comparison, Ratio, compare, faster, relative
 from ude.reproduce.reproduction import Settings
 from ude.reproduce.training import Experiment, Task, Variant
 
@@ -36,10 +36,7 @@ COLUMNS = (
     Column("train_loss", "train loss, 1e-3", scale=1e3),
     Column("test_loss", "test loss, 1e-3", scale=1e3),
     Column("test_nfe", "NFE"),
-    Column("train_wall_s", "training, s"),
-    Column("train_cpu_s", "training, CPU s"),
-    Column("predict_wall_s", "prediction, s"),
-    Column("predict_cpu_s", "prediction, CPU s"),
+    *TIMES,
 )
 # As the talk's slide has them; it has no row for ERNODE and STEER.
 TALK = {

@@ -15,7 +15,7 @@ from ude.ad.rules.table import functions_named, register, register_names
 
 _SUMS = "sum mean cumsum trace"
 _SHAPES = """
-    reshape flatten unflatten ravel squeeze unsqueeze transpose swapaxes swapdims permute movedim moveaxis expand
+    reshape flatten unflatten ravel unsqueeze transpose swapaxes swapdims permute movedim moveaxis expand
     broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 t unfold view_as_real
     view_as_complex atleast_1d atleast_2d atleast_3d sum_to_size unsafe_chunk unsafe_split channel_shuffle
     pixel_shuffle pixel_unshuffle native_channel_shuffle
@@ -39,6 +39,14 @@ def view(input: Any, *shape: Any, dtype: torch.dtype | None = None) -> Any:
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], torch.dtype)):
         raise TypeError("Expected a shape, got a number format: the bits of a jet cannot be read as other numbers.")
     return input.reshape(*shape)
+
+
+def squeeze(input: Any, *args: Any, **kwargs: Any) -> Any:
+    """Leave out axes of length one; a single number, such as a time, has none and stays as it is."""
+    if input.ndim == 0:
+        input.value.squeeze(*args, **kwargs)  # raises where the axis is none
+        return input
+    return joined(lambda x: x.squeeze(*args, **kwargs), input)
 
 
 def conj(input: Any) -> Any:
@@ -248,6 +256,7 @@ def install() -> None:
         conj,
         imag,
         adjoint,
+        squeeze,
         view,
         nansum,
         nanmean,
