@@ -44,7 +44,7 @@ class Control:
         """Remember nothing."""
         return ()
 
-    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: int | None) -> Decision:
+    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: float | None) -> Decision:
         """Accept where the error ratio is at most 1."""
         assert error_order is not None
         accept = finite & (error <= 1.0)

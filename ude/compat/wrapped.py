@@ -29,12 +29,12 @@ class Wrapped:
         return str(self.method)
 
     @property
-    def order(self) -> int:
+    def order(self) -> float:
         """Order of convergence."""
         return self.method.order
 
     @property
-    def error_order(self) -> int | None:
+    def error_order(self) -> float | None:
         """The error estimate shrinks like `dt ** error_order`."""
         return self.method.error_order
 

@@ -81,12 +81,12 @@ class AutoSwitch:
         return f"AutoSwitch({self.nonstiff}, {self.stiff})"
 
     @property
-    def order(self) -> int:
+    def order(self) -> float:
         """Order of convergence, of the less accurate method."""
         return min(self.nonstiff.order, self.stiff.order)
 
     @property
-    def error_order(self) -> int:
+    def error_order(self) -> float:
         """The error estimate shrinks like `dt ** error_order`: the higher of two orders, which is the safer guess."""
         assert self.nonstiff.error_order is not None  # checked when this was made
         assert self.stiff.error_order is not None

@@ -80,12 +80,12 @@ class Method(Protocol):
     """
 
     @property
-    def order(self) -> int:
-        """Order of convergence of `y1`."""
+    def order(self) -> float:
+        """Order of convergence of `y1`; of single paths for stochastic methods, unless they say otherwise."""
         ...
 
     @property
-    def error_order(self) -> int | None:
+    def error_order(self) -> float | None:
         """The error estimate shrinks like `dt ** error_order`; None for a method without an estimate."""
         ...
 

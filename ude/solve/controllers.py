@@ -44,7 +44,7 @@ class Controller(Protocol):
         """Return the memory before the first step; `like` has the shape, dtype and device of the error ratio."""
         ...
 
-    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: int | None) -> Decision:
+    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: float | None) -> Decision:
         """Decide from the error ratio, which is accepted when at most 1, where `finite`."""
         ...
 
@@ -101,7 +101,7 @@ class PID:
         hold = torch.zeros_like(like, dtype=torch.bool)
         return (one, one, hold) if self.derivative else (one, hold) if self.proportional else (hold,)
 
-    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: int | None) -> Decision:
+    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: float | None) -> Decision:
         """Accept where the error ratio is at most 1."""
         assert error_order is not None
         *history, hold = memory
@@ -118,7 +118,7 @@ class PID:
             history = [torch.where(accept, newer, older) for newer, older in zip(shifted, history, strict=True)]
         return Decision(accept, factor, (*history, ~accept))
 
-    def _filter(self, inverse: Tensor, history: list[Tensor], error_order: int) -> Tensor:
+    def _filter(self, inverse: Tensor, history: list[Tensor], error_order: float) -> Tensor:
         """Return the factor after an accepted step."""
         p, i, d = self.proportional, self.integral, self.derivative
         factor = self.safety * inverse ** ((p + i + d) / error_order)
@@ -188,6 +188,6 @@ class FixedStep:
         """Remember nothing."""
         return ()
 
-    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: int | None) -> Decision:
+    def decide(self, error: Tensor, finite: Tensor, memory: Memory, error_order: float | None) -> Decision:
         """Accept every finite step."""
         return Decision(finite, torch.ones_like(error), memory)

@@ -11,7 +11,7 @@ from ude.solve.step import Limits
 
 @torch.no_grad()
 def initial_step(
-    field: FlatField, t: Tensor, y: Tensor, f0: Tensor, span: Tensor, limits: Limits, error_order: int
+    field: FlatField, t: Tensor, y: Tensor, f0: Tensor, span: Tensor, limits: Limits, error_order: float
 ) -> Tensor:
     r"""Guess the length of the first step, per sample, from the size of $y$, $f$ and the change of $f$.
 
