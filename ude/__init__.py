@@ -106,7 +106,7 @@ from ude.solve import (
 )
 
 if TYPE_CHECKING:
-    from ude import compat, datasets, plot, regularize, systems
+    from ude import bsde, compat, datasets, plot, regularize, systems
     from ude.datasets import read_csv
     from ude.discovery import (
         SR3,
@@ -227,6 +227,7 @@ __all__ = [
     "Vern7",
     "__version__",
     "ad",
+    "bsde",
     "compat",
     "datasets",
     "discover",
@@ -263,7 +264,7 @@ _LAZY = {
 }
 """Names looked up at first use, by module: `import ude` loads no more than a solve and a fit need."""
 
-_LAZY_ROOMS = {"compat", "datasets", "plot", "regularize", "systems"}
+_LAZY_ROOMS = {"bsde", "compat", "datasets", "plot", "regularize", "systems"}
 
 
 def __getattr__(name: str) -> Any:
