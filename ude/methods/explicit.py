@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ude._typing import FlatField
 from ude.ad.recording import is_transformed
+from ude.methods.combination import advance, scaled_combination
 from ude.methods.method import Carry, StepResult
+from ude.methods.stiffness import rate
 from ude.methods.tableau import Tableau
 
 
@@ -98,12 +100,12 @@ class ExplicitRungeKutta:
         stages = [carry[0] if tableau.fsal else f(t, y)]
         previous, argument = y, y
         for row, node in zip(tableau.a[1:], tableau.c[1:], strict=True):
-            previous, argument = argument, _advance(y, length, row, stages)
+            previous, argument = argument, advance(y, length, row, stages)
             stages.append(f(torch.add(t, dt, alpha=node), argument))
         return StepResult(
-            y1=argument if tableau.fsal else _advance(y, length, tableau.b, stages),
+            y1=argument if tableau.fsal else advance(y, length, tableau.b, stages),
             error=None if tableau.b_err is None else length * _combination(tableau.b_err, stages),
-            stiffness=_rate(stages[-1] - stages[-2], argument - previous) if self.estimates_stiffness else None,
+            stiffness=rate(stages[-1] - stages[-2], argument - previous) if self.estimates_stiffness else None,
             stages=tuple(stages),
             carry=(stages[-1],) if tableau.fsal else (),
         )
@@ -113,7 +115,7 @@ class ExplicitRungeKutta:
         length = dt.to(y.dtype).unsqueeze(-1)
         stages = list(step.stages)
         for row, node in zip(self.tableau.extra_a, self.tableau.extra_c, strict=True):
-            stages.append(f(torch.add(t, dt, alpha=node), _advance(y, length, row, stages)))
+            stages.append(f(torch.add(t, dt, alpha=node), advance(y, length, row, stages)))
         return tuple(stages)
 
     def dense_weights(self, theta: Tensor) -> Tensor:
@@ -164,30 +166,5 @@ def _polynomial(coefficients: Sequence[float], theta: Tensor) -> Tensor:
 
 def _combination(weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
     r"""Return $\sum_i w_i k_i$."""
-    total, scale = _scaled_combination(weights, stages)
+    total, scale = scaled_combination(weights, stages)
     return total * scale
-
-
-def _advance(y: Tensor, length: Tensor, weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
-    r"""Return $y + \Delta t \sum_i w_i k_i$."""
-    total, scale = _scaled_combination(weights, stages)
-    return torch.addcmul(y, length, total, value=scale)
-
-
-def _scaled_combination(weights: Sequence[float], stages: Sequence[Tensor]) -> tuple[Tensor, float]:
-    r"""Return $\sum_i (w_i / w_1) k_i$ and $w_1$, the first non-zero weight: one operation fewer than the plain sum."""
-    terms = [(weight, stage) for weight, stage in zip(weights, stages, strict=False) if weight != 0.0]
-    if not terms:
-        return torch.zeros_like(stages[0]), 1.0
-    scale, total = terms[0]
-    for weight, stage in terms[1:]:
-        total = torch.add(total, stage, alpha=weight / scale)
-    return total, scale
-
-
-def _rate(change: Tensor, distance: Tensor) -> Tensor:
-    r"""Return $\|\Delta k\| / \|\Delta g\|$ per sample, zero where either vanishes, with gradient zero there."""
-    squares = [(x * x.conj()).real.sum(-1) for x in (change, distance)]
-    usable = torch.minimum(*squares) > torch.finfo(squares[0].dtype).tiny
-    numerator, denominator = (torch.where(usable, square, 1.0) for square in squares)
-    return torch.where(usable, (numerator / denominator).sqrt(), 0.0)
