@@ -152,6 +152,16 @@ def test_components_coupled_by_the_drift_converge_with_strong_order_three_halves
     assert order == pytest.approx(1.5, abs=0.2)
 
 
+@pytest.mark.parametrize("method", SRIS, ids=str)
+def test_the_order_is_one_half_where_the_noise_of_a_component_depends_on_others(method):
+    # The reference has steps sixteen times as short as the shortest.
+    field = Field(lambda t, y: -y, lambda t, y: torch.sin(y.flip(-1)) + 1.2)
+    path, y0 = draw(1 / 512, 512, 500, 2, seed=2), 0 * ones(500, 2)
+    reference = integrate(SRIW1(), field, y0, path, 512)
+    order = observed_order(method, field, y0, reference, path, [4, 8, 16, 32])
+    assert order == pytest.approx(0.5, abs=0.2)
+
+
 @pytest.mark.parametrize("method", SRAS, ids=str)
 def test_additive_noise_converges_with_strong_order_three_halves(method):
     # The reference has steps eight times as short as the shortest.

@@ -29,6 +29,9 @@ class SRI(StochasticRungeKutta):
     of the path and its space-time Levy area. Where time runs backwards, the equation is that of Ito in the direction of
     the integration: lengths in the iterated integrals of the noise are absolute.
 
+    Component $i$ of a diagonal diffusion is to be a function of component $i$ of the state. Where it depends on other
+    components as well, as that of a neural network does, the noise does not commute, and the strong order is 1/2.
+
     Args:
         tableau: The coefficients; checked when the tableau was made.
         delta: Weight of the drift in the error estimate.
