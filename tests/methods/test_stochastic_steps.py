@@ -212,6 +212,41 @@ def test_the_error_estimate_of_additive_noise_is_the_difference_to_a_method_of_o
     assert observed_order(method, field, 0 * ones(500, 1), exact, path, [8, 16, 32, 64]) > 1.8
 
 
+@pytest.mark.parametrize("kind", [SRIW1, SOSRI, SOSRI2])
+def test_an_error_estimate_that_compares_the_drift_is_the_difference_to_a_method_of_order_one(kind):
+    field, path = geometric(0.5, 0.8), draw(1 / 64, 64, 2000, 1)
+    exact = (0.5 - 0.32 + 0.8 * path.w.sum(0)).exp()
+    method = kind(delta=1.0, compares_drift=True)
+    order = observed_order(method, field, ones(2000, 1), exact, path, [8, 16, 32, 64], step=embedded)
+    assert order == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", [SRA1, SRA3, SOSRA, SOSRA2])
+def test_an_error_estimate_of_additive_noise_that_compares_the_drift_is_the_difference_to_one_of_order_one(kind):
+    # y = (1 + t)^2 (1 + t / 2 + W / 2)
+    field = Field(lambda t, y: 2 * y / (1 + t) + (1 + t) ** 2 / 2, lambda t, y: (1 + t) ** 2 / 2)
+    path = draw(1 / 64, 64, 500, 1)
+    exact = 4 * (1.5 + path.w.sum(0) / 2)
+    method = kind(compares_drift=True)
+    order = observed_order(method, field, ones(500, 1), exact, path, [8, 16, 32, 64], step=embedded)
+    assert order == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("compares", [False, True])
+@pytest.mark.parametrize("kind", [SRIW1, SOSRI, SOSRI2, SRA1, SRA3, SOSRA, SOSRA2])
+def test_only_a_compared_drift_lets_the_error_estimate_shrink_as_its_order_says(kind, compares):
+    method = kind(compares_drift=compares)
+
+    def error(h):
+        constant = method.noises == ("additive",)
+        field = Field(lambda t, y: torch.cos(y), lambda t, y: 1 + 0 * y if constant else y)
+        field.next = draw(h, 200, 1)
+        return method.step(field, 0 * ones(200), h * ones(200), ones(200, 1), ()).error.square().mean()
+
+    slope = math.log(error(1e-6) / error(1e-8)) / math.log(1e4)
+    assert slope == pytest.approx(method.error_order if compares else 1.0, abs=0.05)
+
+
 @pytest.mark.parametrize("method", [*SRIS, *SRAS], ids=str)
 def test_the_error_estimate_shrinks_as_its_order_says_where_the_diffusion_prevails(method):
     def error(h):
