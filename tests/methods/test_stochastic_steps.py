@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ude.brownian import Increment
 from ude.methods.sra import SOSRA, SOSRA2, SRA1, SRA3
 from ude.methods.sri import SOSRI, SOSRI2, SRIW1
 from ude.methods.stochastic_steps import StochasticMethod, linear
+from ude.methods.weak import RI1
 
 SRIS = [SRIW1(), SOSRI(), SOSRI2()]
 SRAS = [SRA1(), SRA3(), SOSRA(), SOSRA2()]
@@ -355,6 +357,21 @@ def test_a_step_back_in_time_is_one_ahead_of_the_reversed_equation(method):
     ahead = method.step(reversed_, ones(3), 0.2 * ones(3), ones(3, 1), ())
     torch.testing.assert_close(back.y1, ahead.y1)
     torch.testing.assert_close(back.error, ahead.error)
+
+
+@pytest.mark.parametrize("method", [SRIW1(), SOSRI2(), SOSRA2(), RI1()], ids=str)
+def test_a_step_is_one_graph(method):
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.randn(2, generator=generator, dtype=F64), torch.randn(2, 2, generator=generator, dtype=F64)
+
+    def values(t, dt, y, w, h):
+        step = method.step(replace(neural(method, (p, q)), next=Increment(w, h)), t, dt, y, ())
+        return tuple(x for x in (step.y1, step.error, step.stiffness, *step.stages) if x is not None)
+
+    arguments = (0 * ones(3), 0.1 * ones(3), ones(3, 2), *draw(0.1, 3, 2))
+    compiled = torch.compile(values, fullgraph=True, backend="eager")
+    for x, expected in zip(compiled(*arguments), values(*arguments), strict=True):
+        torch.testing.assert_close(x, expected)
 
 
 @pytest.mark.parametrize("method", [SRIW1(), SOSRA()], ids=str)
