@@ -24,6 +24,10 @@ class Increment(NamedTuple):
 class BoundPath(Protocol):
     """A Brownian path of certain samples and components over an interval: the same question has the same answer."""
 
+    def wiener(self, t: Tensor, dt: Tensor) -> Tensor:
+        r"""Return the increment alone, $W_{t + dt} - W_t$, shape `(batch, noise)`."""
+        ...
+
     def increment(self, t: Tensor, dt: Tensor) -> Increment:
         """Return what the path does between `t` and `t + dt`, both of shape `(batch,)`; `dt` may be negative."""
         ...

@@ -3,6 +3,14 @@
 from ude.methods.auto_switch import AutoSwitch
 from ude.methods.bdf import BDF
 from ude.methods.catalogue import BS3, RK4, Dopri5, Dopri8, Euler, Heun, Midpoint, Ralston, Tsit5, Vern7
+from ude.methods.classical_stochastic import (
+    EulerHeun,
+    EulerMaruyama,
+    LambaEM,
+    Milstein,
+    ReversibleHeun,
+    StratonovichHeun,
+)
 from ude.methods.diagonal_tableau import DiagonalTableau
 from ude.methods.esdirk import ESDIRK, TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5
 from ude.methods.explicit import ExplicitRungeKutta
@@ -10,6 +18,10 @@ from ude.methods.method import Carry, IteratingMethod, Method, StepResult, Toler
 from ude.methods.radau import RadauIIA5
 from ude.methods.rosenbrock import Rodas4, Rodas5P, Rosenbrock, Rosenbrock23
 from ude.methods.rosenbrock_tableau import RosenbrockTableau
+from ude.methods.sra import SOSRA, SOSRA2, SRA1, SRA3
+from ude.methods.sri import SOSRI, SOSRI2, SRIW1
+from ude.methods.stochastic import StochasticField
+from ude.methods.stochastic_steps import StochasticMethod
 from ude.methods.tableau import Tableau
 from ude.methods.taylor import Taylor
 
@@ -30,6 +42,13 @@ __all__ = [
     "EXPLICIT",
     "RK4",
     "ROSENBROCK",
+    "SOSRA",
+    "SOSRA2",
+    "SOSRI",
+    "SOSRI2",
+    "SRA1",
+    "SRA3",
+    "SRIW1",
     "TRBDF2",
     "AutoSwitch",
     "Carry",
@@ -37,6 +56,8 @@ __all__ = [
     "Dopri5",
     "Dopri8",
     "Euler",
+    "EulerHeun",
+    "EulerMaruyama",
     "ExplicitRungeKutta",
     "Heun",
     "IteratingMethod",
@@ -45,16 +66,22 @@ __all__ = [
     "Kvaerno3",
     "Kvaerno4",
     "Kvaerno5",
+    "LambaEM",
     "Method",
     "Midpoint",
+    "Milstein",
     "RadauIIA5",
     "Ralston",
+    "ReversibleHeun",
     "Rodas4",
     "Rodas5P",
     "Rosenbrock",
     "Rosenbrock23",
     "RosenbrockTableau",
     "StepResult",
+    "StochasticField",
+    "StochasticMethod",
+    "StratonovichHeun",
     "Tableau",
     "Taylor",
     "Tolerances",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ude.brownian import Increment
+from ude.problems import Interpretation, Noise
 
-Noise: TypeAlias = Literal["diagonal", "additive", "scalar", "commutative", "general"]
-"""How the diffusion depends on the state and on the components of the noise."""
-Interpretation: TypeAlias = Literal["ito", "stratonovich"]
+__all__ = ["Interpretation", "Noise", "StochasticField", "spread"]
 
 
 @runtime_checkable
@@ -31,8 +30,12 @@ class StochasticField(Protocol):
         """Return the diffusion, shape `(batch, state)` if it is diagonal, else `(batch, state, noise)`."""
         ...
 
+    def wiener(self, t: Tensor, dt: Tensor) -> Tensor:
+        """Return the increment of the path in a step, shape `(batch, noise)`."""
+        ...
+
     def increment(self, t: Tensor, dt: Tensor) -> Increment:
-        """Return what the path does in a step, each part of shape `(batch, noise)`."""
+        """Return increment and space-time Levy area of the path in a step, each of shape `(batch, noise)`."""
         ...
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ude._typing import State
 from ude.problems.ode import ODEProblem
+from ude.problems.sde import SDEProblem
 
 
 class Status(IntEnum):
@@ -125,7 +126,7 @@ class Solution:
     status: Tensor
     interpolant: Callable[[Tensor], State] | None = None
     events: EventLog | None = None
-    problem: ODEProblem | None = None
+    problem: ODEProblem | SDEProblem | None = None
     method: Any = None
     rtol: float | State = math.nan
     atol: float | State = math.nan

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField, State
-from ude.methods import AutoSwitch, Rodas5P, Tsit5, Vern7
+from ude.methods import SOSRA, SOSRI, AutoSwitch, LambaEM, Rodas5P, StratonovichHeun, Tsit5, Vern7
 from ude.methods.method import Method
-from ude.problems import EnsembleProblem, ODEProblem
+from ude.problems import EnsembleProblem, ODEProblem, SDEProblem
 from ude.solve.adjoints import Adjoint
 from ude.solve.auto import Auto
 from ude.solve.backend import Backend
@@ -30,9 +30,9 @@ SWITCHING = 50
 
 def check_kinds(problem: object, method: object, adjoint: object, events: object) -> None:
     """Raise if an argument is not the kind of object it must be."""
-    if not isinstance(problem, ODEProblem | EnsembleProblem):
+    if not isinstance(problem, ODEProblem | SDEProblem | EnsembleProblem):
         raise ValueError(
-            f"`problem` must be an `ODEProblem` or `EnsembleProblem`, got {type(problem).__name__}. A "
+            f"`problem` must be an `ODEProblem`, `SDEProblem` or `EnsembleProblem`, got {type(problem).__name__}. A "
             "`SteadyStateProblem` is for `solve_steady_state`."
         )
     if method is not None and (isinstance(method, type) or not _is(method, "method")):
@@ -89,10 +89,24 @@ def refuse_options(**given: bool) -> None:
         )
 
 
+def default_tolerances(
+    problem: ODEProblem | SDEProblem, rtol: float | State | None, atol: float | State | None
+) -> tuple[float | State, float | State]:
+    """Return the tolerances, those that were not given being usual for the problem."""
+    usual = (1e-2, 1e-2) if isinstance(problem, SDEProblem) else (1e-5, 1e-7)
+    return usual[0] if rtol is None else rtol, usual[1] if atol is None else atol
+
+
 def default_method(
-    rtol: float | State, y0: Tensor, engine: str | Engine | Auto, adjoint: Adjoint | ContinuousAdjoint
+    problem: ODEProblem | SDEProblem,
+    rtol: float | State,
+    y0: Tensor,
+    engine: str | Engine | Auto,
+    adjoint: Adjoint | ContinuousAdjoint,
 ) -> Method:
     """Return the method for a solve that names none."""
+    if isinstance(problem, SDEProblem):
+        return _default_stochastic(problem)
     tight = isinstance(rtol, int | float) and rtol < 1e-6 and y0.real.dtype == torch.float64
     explicit = Vern7() if tight else Tsit5()
     eager = engine == "eager" or isinstance(engine, Eager)
@@ -100,6 +114,14 @@ def default_method(
     # Continuous adjoints go back with the method of the solve, which most of them want explicit.
     switches = eager and small and not isinstance(adjoint, ContinuousAdjoint)
     return AutoSwitch(explicit, Rodas5P()) if switches else explicit
+
+
+def _default_stochastic(problem: SDEProblem) -> Method:
+    if problem.noise == "additive":
+        return SOSRA()
+    if problem.interpretation == "stratonovich":
+        return StratonovichHeun()
+    return SOSRI() if problem.noise in ("diagonal", "scalar") else LambaEM()
 
 
 def read_controller(controller: Controller | None, method: Method, dt: float | Tensor | None) -> Controller:

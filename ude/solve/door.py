@@ -12,11 +12,13 @@ from torch import Tensor
 from ude._checks import positive
 from ude._typing import State
 from ude.methods.method import Method
-from ude.problems import EnsembleProblem, ODEProblem, Solution
+from ude.methods.stochastic_steps import StochasticMethod
+from ude.problems import EnsembleProblem, ODEProblem, SDEProblem, Solution
 from ude.solve.adjoints import Adjoint, Direct
 from ude.solve.arguments import (
     check_kinds,
     default_method,
+    default_tolerances,
     read_controller,
     read_engine,
     read_events,
@@ -34,15 +36,16 @@ from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout
 from ude.solve.frame import Bounds, read_frame
 from ude.solve.integrate import Given, Plan, integrate
+from ude.solve.stochastic import StochasticLayout, check_stochastic, save_stops, with_path
 
 
 def solve(
-    problem: ODEProblem | EnsembleProblem,
+    problem: ODEProblem | SDEProblem | EnsembleProblem,
     method: Method | Backend | None = None,
     *,
     save_at: Tensor | Sequence[float] | None = None,
-    rtol: float | State = 1e-5,
-    atol: float | State = 1e-7,
+    rtol: float | State | None = None,
+    atol: float | State | None = None,
     dt: float | Tensor | None = None,
     controller: Controller | None = None,
     engine: str | Engine | Auto = "eager",
@@ -56,24 +59,28 @@ def solve(
     throw: bool = True,
     progress: bool = False,
 ) -> Solution:
-    r"""Solve $\dot y = f(t, y)$, $y(t_0) = y_0$, from $t_0$ to $t_1$.
+    r"""Solve $\dot y = f(t, y)$, or $dy = f(t, y)\, dt + g(t, y)\, dW$, with $y(t_0) = y_0$, from $t_0$ to $t_1$.
 
     Steps are as long as the tolerances allow: the root mean square over the components of the estimated error of a
     step, divided by `atol + rtol * |y|`, is at most 1. The result is differentiable in `y0`, `p`, everything that the
     vector field closes over, `save_at` and `t_span`; the gradient is that of the steps as they were made, whose
-    lengths count as constants.
+    lengths count as constants. So does the path of the Brownian motion: the gradient is that along the path.
 
     Args:
         problem: What to solve.
         method: Makes the steps; by default `AutoSwitch(Tsit5(), Rodas5P())`, which goes on with implicit steps where
             the problem turns out to be stiff; `Vern7()` in the place of `Tsit5()` where `rtol < 1e-6` in double
             precision. Compiled steps, continuous adjoints, complex states and those of more than 50 numbers per
-            sample stay with the explicit method. `TorchDiffEq(...)` and `SciPy(...)` let another library solve.
+            sample stay with the explicit method. `TorchDiffEq(...)` and `SciPy(...)` let another library solve. For an
+            `SDEProblem` a stochastic method, by default `SOSRA()` for additive noise, `SOSRI()` for diagonal and scalar
+            noise, `LambaEM()` for any other, `StratonovichHeun()` with integrals of Stratonovich.
         save_at: Times of the states to return, of shape `(times,)`, or `(times, batch)` for a batched problem;
             between $t_0$ and $t_1$, both allowed, in the direction of time. By default $t_0$ and the end of every
             step.
-        rtol: Relative tolerance: a number, or a tensor that broadcasts to the state.
-        atol: Absolute tolerance, in the unit of the state, likewise. Give badly scaled states one each.
+        rtol: Relative tolerance: a number, or a tensor that broadcasts to the state; by default 1e-5, for an
+            `SDEProblem` 1e-2.
+        atol: Absolute tolerance, in the unit of the state, likewise; by default 1e-7 and 1e-2. Give badly scaled
+            states one each.
         dt: Length of the first step, in the unit of time; chosen automatically by default. With
             `controller=FixedStep()`, the length of every step.
         controller: Chooses the step lengths: `I()` by default, `PI()`, `PID()`, `FixedStep()`. A method without
@@ -113,14 +120,19 @@ def solve(
     check_kinds(problem, method, adjoint, events)
     if isinstance(problem, EnsembleProblem):
         problem = as_batch(problem)
-    layout = Layout.of(problem.y0, batched=problem.batched, jacobian=problem.jacobian)
+    if isinstance(problem, SDEProblem):
+        layout = StochasticLayout.read(problem)
+        stop_at = save_stops(save_at, stop_at, problem.t_span[1])
+    else:
+        layout = Layout.of(problem.y0, batched=problem.batched, jacobian=problem.jacobian)
+    rtol, atol = default_tolerances(problem, rtol, atol)
     y0 = layout.flatten(problem.y0)
     given, frame = read_frame(problem, layout, y0, save_at, Bounds(stop_at, events, rtol, atol, min_step, max_step))
     span, times, stops, limits = frame
-    field = layout.bind(problem.vector_field, problem.p)
-    field.check_jacobian(span.t0, y0)
     reason = ""
     if isinstance(method, Backend):
+        field = layout.bind(problem.vector_field, problem.p)
+        field.check_jacobian(span.t0, y0)
         refuse_options(
             dt=dt is not None,
             controller=controller is not None,
@@ -134,18 +146,28 @@ def solve(
         )
         solution, reason = solve_by_backend(method, layout, field, y0, span, times, (limits.rtol, limits.atol))
     else:
-        method = default_method(rtol, y0, engine, adjoint) if method is None else method
+        method = default_method(problem, rtol, y0, engine, adjoint) if method is None else method
+        controller, first = read_controller(controller, method, dt), read_first_step(dt, span.t0)
+        p = problem.p
+        if isinstance(layout, StochasticLayout):
+            assert isinstance(problem, SDEProblem)
+            check_stochastic(problem, method, layout, adjoint)
+            p, limits = with_path(problem, layout, span, limits, controller, first)
+        elif isinstance(method, StochasticMethod):
+            raise ValueError(f"{method} is for an `SDEProblem`, got an `{type(problem).__name__}`. Use `Tsit5()`.")
+        field = layout.bind(problem.vector_field, p)
+        field.check_jacobian(span.t0, y0)
         task = Task(
             vector_field=problem.vector_field,
-            p=problem.p,
+            p=p,
             layout=layout,
             field=field,
             method=method,
-            controller=read_controller(controller, method, dt),
+            controller=controller,
             limits=limits,
             differentiate=torch.is_grad_enabled(),
             handler=read_events(events, stops, layout, problem.p, field, method) if events else None,
-            first=read_first_step(dt, span.t0),
+            first=first,
         )
         plan = Plan(int(positive("max_steps", max_steps)), dense, progress)
         solution = _run(read_engine(engine), adjoint, task, plan, Given(y0, span, times))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ude.problems import ODEProblem, Solution, SolveError, Status
+from ude.problems import Problem, Solution, SolveError, Status
 
 CAUSES = {
     Status.MAX_STEPS: "it used up `max_steps`",
@@ -17,7 +17,8 @@ REMEDIES = {
     Status.MAX_STEPS: "Raise `max_steps` or loosen `rtol` and `atol`.",
     Status.STEP_TOO_SMALL: (
         "The solution may have a singularity there, or the vector field a jump: end `t_span` before it, loosen `rtol` "
-        "and `atol`, or compute in double precision."
+        "and `atol`, or compute in double precision. For steps of an `SDEProblem` below 16 of the finest cells of its "
+        "path take a deeper one: `BrownianTree(seed, depth=...)`."
     ),
     Status.NON_FINITE: (
         "Look for a division by zero, a root or logarithm of a negative number, or a growth without bound; shorten "
@@ -34,7 +35,7 @@ STIFF = 1e3
 """Fastest rate times interval above which an explicit method is likely to be limited by stability."""
 
 
-def raise_on_failure(solution: Solution, problem: ODEProblem, reason: str) -> None:
+def raise_on_failure(solution: Solution, problem: Problem, reason: str) -> None:
     """Raise `SolveError` naming the first sample that failed, if any did."""
     if not bool(solution.status.any()):  # `Status.SUCCESS` is zero
         return
@@ -51,7 +52,7 @@ def raise_on_failure(solution: Solution, problem: ODEProblem, reason: str) -> No
     raise SolveError(message[0].upper() + message[1:], solution)
 
 
-def _where(solution: Solution, sample: int, problem: ODEProblem) -> tuple[str, str]:
+def _where(solution: Solution, sample: int, problem: Problem) -> tuple[str, str]:
     """Describe the last attempt of a sample, and what its stiffness suggests."""
     columns = {
         name: x.detach() if x.ndim == 2 else x.detach().unsqueeze(-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ude._typing import State
 from ude.ad.recording import is_transformed
-from ude.problems import ODEProblem
+from ude.problems import Problem
 from ude.solve.events import Event, schedule
 from ude.solve.events.schedule import Schedule
 from ude.solve.flatten import Layout, broadcast_tolerance
@@ -49,7 +49,7 @@ class Bounds(NamedTuple):
 
 
 def read_frame(
-    problem: ODEProblem, layout: Layout, y0: Tensor, save_at: Tensor | Sequence[float] | None, bounds: Bounds
+    problem: Problem, layout: Layout, y0: Tensor, save_at: Tensor | Sequence[float] | None, bounds: Bounds
 ) -> tuple[Tensor | None, Frame]:
     """Return the times to save at in the user's shape, and the frame, having checked it.
 
@@ -91,7 +91,7 @@ def _version(frame: Frame) -> int:
     return sum(x._version for x in tensors if x is not None)
 
 
-def _key(problem: ODEProblem, y0: Tensor, given: Tensor | None, bounds: Bounds) -> Hashable | None:
+def _key(problem: Problem, y0: Tensor, given: Tensor | None, bounds: Bounds) -> Hashable | None:
     """Return the numbers that a frame is made of, None if it is not made of few numbers alone."""
     stop_at, events, *numbers = bounds
     numbers += problem.t_span
@@ -105,7 +105,7 @@ def _key(problem: ODEProblem, y0: Tensor, given: Tensor | None, bounds: Bounds) 
     return (*numbers, times, len(y0), y0.dtype, y0.device, problem.batched)
 
 
-def _make(problem: ODEProblem, layout: Layout, y0: Tensor, given: Tensor | None, bounds: Bounds) -> Frame:
+def _make(problem: Problem, layout: Layout, y0: Tensor, given: Tensor | None, bounds: Bounds) -> Frame:
     span = read_span(problem, y0)
     times = read_save_at(given, span, batched=problem.batched)
     stops = schedule(span.t0.detach(), span.t1.detach(), bounds.stop_at, bounds.events)

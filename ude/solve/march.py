@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ude.methods.method import Tolerances, take_step
 from ude.problems import Status
-from ude.solve.controllers import FixedStep
+from ude.solve.controllers import Controller, FixedStep
 from ude.solve.step import RUNNING, Attempt, Limits, Point, error_ratio, evaluations_of
 from ude.solve.trace import Trace
 
@@ -93,8 +94,39 @@ def _timetable(limits: Limits, point: Point, attempts: int) -> Timetable | None:
     if point.t.requires_grad or point.t.dtype not in FORMATS or not _together(limits, point):
         return None
     number = FORMATS[point.t.dtype]
-    first = int(point.stop[0])
     t, dt = number(point.t[0].item()), number(point.dt[0].item())
+    rows, arrivals = _rows(limits, t, dt, int(point.stop[0]), attempts)
+    resolution = 10 * np.finfo(number).eps * max(abs(rows[0][0]), abs(t))
+    if abs(dt) <= max(limits.floor[0].item(), resolution):
+        return None
+    columns = torch.from_numpy(np.array(rows)).to(point.t.device).unsqueeze(-1).expand(-1, -1, len(point.t))
+    return Timetable(columns[:, 0], columns[:, 1], columns[:, 2], arrivals)
+
+
+def timetable(limits: Limits, controller: Controller, t0: Tensor, first: Tensor) -> list[float] | None:
+    """Return the ends of all constant steps from `t0` of length `first`, None where samples do not go together.
+
+    Args:
+        limits: Stops and bounds.
+        controller: Decides on steps.
+        t0: Start, shape `(batch,)`.
+        first: Length of the steps, positive, likewise.
+    """
+    parts = (t0, first, *limits.stops, *limits.before)
+    if not isinstance(controller, FixedStep) or t0.dtype not in FORMATS:
+        return None
+    if len(t0) > 1 and not all(bool((part == part[0]).all()) for part in parts):
+        return None
+    number = FORMATS[t0.dtype]
+    length = torch.minimum(first.clamp(min=limits.shortest), limits.longest)
+    start = number(t0[0].item())
+    rows, _ = _rows(limits, start, number(length[0].item()), 0, sys.maxsize)
+    return [float(start), *(float(end) for _, _, end in rows)]
+
+
+def _rows(limits: Limits, t: Any, dt: Any, first: int, attempts: int) -> tuple[list[tuple[Any, Any, Any]], int]:
+    """Return start, length and end of each step from a time on, and how many stops are reached."""
+    number = type(t)
     reach = number(1.01) * abs(dt)
     rows, arrivals = [], 0
     for stop, before in zip(limits.stops[first:, 0].tolist(), limits.before[first:, 0].tolist(), strict=True):
@@ -106,11 +138,7 @@ def _timetable(limits: Limits, point: Point, attempts: int) -> Timetable | None:
             rows.append((t, remaining if arrives else dt, end))
             t = end
         arrivals += arrives
-    resolution = 10 * np.finfo(number).eps * max(abs(rows[0][0]), abs(t))
-    if abs(dt) <= max(limits.floor[0].item(), resolution):
-        return None
-    columns = torch.from_numpy(np.array(rows)).to(point.t.device).unsqueeze(-1).expand(-1, -1, len(point.t))
-    return Timetable(columns[:, 0], columns[:, 1], columns[:, 2], arrivals)
+    return rows, arrivals
 
 
 def _together(limits: Limits, point: Point) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ude.problems import ODEProblem
+from ude.problems import Problem
 
 MANY = 1_000
 """Times beyond which operations on tensors check them faster than Python."""
@@ -48,7 +48,7 @@ class Span:
         return Span(self.t0.detach(), self.t1.detach(), self.direction, self.ends)
 
 
-def read_span(problem: ODEProblem, y0: Tensor) -> Span:
+def read_span(problem: Problem, y0: Tensor) -> Span:
     """Return start and end as real tensors of shape `(batch,)`, having checked them.
 
     Raises:
