@@ -1,7 +1,13 @@
 """Semilinear parabolic equations in hundreds of dimensions, by backward stochastic differential equations."""
 
 from ude.bsde.check import SolutionCheck, check_solution, residual_terms
+from ude.bsde.deep_bsde import DeepBSDE
+from ude.bsde.deep_splitting import DeepSplitting
+from ude.bsde.door import Interrupted, PDESolution, solve
 from ude.bsde.equation import Diffusion, SemilinearPDE
+from ude.bsde.forward_backward import ForwardBackward
+from ude.bsde.networks import Network
+from ude.bsde.paths import EqualSteps, Paths
 from ude.bsde.suite import (
     BenchmarkEquation,
     allen_cahn,
@@ -14,12 +20,26 @@ from ude.bsde.suite import (
     reaction_diffusion,
     suite,
 )
+from ude.bsde.training import Cosine, Exponential, History, Training, TrainingError
 
 __all__ = [
     "BenchmarkEquation",
+    "Cosine",
+    "DeepBSDE",
+    "DeepSplitting",
     "Diffusion",
+    "EqualSteps",
+    "Exponential",
+    "ForwardBackward",
+    "History",
+    "Interrupted",
+    "Network",
+    "PDESolution",
+    "Paths",
     "SemilinearPDE",
     "SolutionCheck",
+    "Training",
+    "TrainingError",
     "allen_cahn",
     "black_scholes_barenblatt",
     "burgers_type",
@@ -30,5 +50,6 @@ __all__ = [
     "quadratic_gradient",
     "reaction_diffusion",
     "residual_terms",
+    "solve",
     "suite",
 ]

@@ -111,8 +111,7 @@ class SemilinearPDE:
 
     def drift_at(self, t: Tensor, x: Tensor) -> Tensor:
         r"""Return $\mu(t, x)$, shape `(*batch, d)`."""
-        given = self.drift(t, x) if callable(self.drift) else self.drift
-        given = torch.as_tensor(given, dtype=x.dtype, device=x.device)
+        given = _evaluated(self.drift, t, x)
         if given.ndim and given.shape not in (x.shape[-1:], x.shape):
             raise ValueError(
                 f"`drift` must have shape ({x.shape[-1]},) or {tuple(x.shape)} at x of shape {tuple(x.shape)}, got "
@@ -122,8 +121,7 @@ class SemilinearPDE:
 
     def diffusion_at(self, t: Tensor, x: Tensor) -> Diffusion:
         r"""Return $\sigma(t, x)$."""
-        given = self.diffusion(t, x) if callable(self.diffusion) else self.diffusion
-        given = torch.as_tensor(given, dtype=x.dtype, device=x.device)
+        given = _evaluated(self.diffusion, t, x)
         d = x.shape[-1]
         if callable(self.diffusion):
             if given.shape == x.shape or given.shape[:-1] == x.shape:
@@ -182,6 +180,14 @@ def as_column(name: str, value: Tensor, x: Tensor) -> Tensor:
         f"`{name}` must return one number per point, shape {(*batch, 1)} for x of shape {tuple(x.shape)}, got "
         f"{tuple(value.shape)}. Sum over coordinates with `.sum(-1, keepdim=True)`."
     )
+
+
+def _evaluated(value: Coefficient, t: Tensor, x: Tensor) -> Tensor:
+    """Return a coefficient at points as a tensor; jets of the kernel stay what they are."""
+    given = value(t, x) if callable(value) else value
+    if callable(value) and not isinstance(given, int | float):
+        return given
+    return torch.as_tensor(given, dtype=x.dtype, device=x.device)
 
 
 def _check_coefficient(name: str, value: Coefficient, expected: str, *, most_axes: int) -> None:
