@@ -82,7 +82,10 @@ def test_a_step_of_a_linear_equation_is_what_its_stages_solve(method):
     field.next = Increment(ones(1, 1) * w, ones(1, 1) * area)
     step = method.step(field, ones(1), ones(1) * h, ones(1, 1) * y, ())
     assert step.y1.item() == pytest.approx(y + h * np.dot(tableau.alpha, drifts) + early + late, rel=1e-13)
-    assert step.error.item() == pytest.approx(method.delta * h * drifts.sum() + late, rel=1e-12)
+    compared = method.delta * h * (np.dot(tableau.alpha, drifts) - drifts[0])
+    assert step.error.item() == pytest.approx(compared + late, rel=1e-11)
+    bounding = replace(method, compares_drift=False).step(field, ones(1), ones(1) * h, ones(1, 1) * y, ())
+    assert bounding.error.item() == pytest.approx(method.delta * h * drifts.sum() + late, rel=1e-12)
 
 
 @pytest.mark.parametrize("method", SRIS, ids=str)
@@ -113,7 +116,9 @@ def test_a_step_with_additive_noise_of_a_linear_equation_is_what_its_stages_solv
     expected = y - rate * h * np.dot(tableau.alpha, states) + (diffusion @ noise).item()
     assert step.y1.item() == pytest.approx(expected, rel=1e-13)
     # The weights of a constant diffusion add up to zero.
-    assert step.error.item() == pytest.approx(-rate * h * states.sum(), rel=1e-12)
+    assert step.error.item() == pytest.approx(-rate * h * (np.dot(tableau.alpha, states) - states[0]), rel=1e-11)
+    bounding = replace(method, compares_drift=False).step(field, ones(1), ones(1) * h, ones(1, 1) * y, ())
+    assert bounding.error.item() == pytest.approx(-rate * h * states.sum(), rel=1e-12)
     if str(method) == "SRA1":
         by_hand = y * (1 - rate * h + (rate * h) ** 2 / 2) + (diffusion @ noise).item() - rate * h * i10
         assert step.y1.item() == pytest.approx(by_hand, rel=1e-14)

@@ -18,12 +18,14 @@ from ude.methods.method import Carry, IteratingMethod, Method, StepResult, Toler
 from ude.methods.radau import RadauIIA5
 from ude.methods.rosenbrock import Rodas4, Rodas5P, Rosenbrock, Rosenbrock23
 from ude.methods.rosenbrock_tableau import RosenbrockTableau
-from ude.methods.sra import SOSRA, SOSRA2, SRA1, SRA3
-from ude.methods.sri import SOSRI, SOSRI2, SRIW1
+from ude.methods.sra import SOSRA, SOSRA2, SRA, SRA1, SRA3
+from ude.methods.sri import SOSRI, SOSRI2, SRI, SRIW1
 from ude.methods.stochastic import StochasticField
 from ude.methods.stochastic_steps import StochasticMethod
+from ude.methods.stochastic_tableau import SRATableau, SRITableau
 from ude.methods.tableau import Tableau
 from ude.methods.taylor import Taylor
+from ude.methods.weak import RI1
 
 EXPLICIT = (Euler(), Heun(), Midpoint(), Ralston(), BS3(), RK4(), Dopri5(), Tsit5(), Vern7(), Dopri8())
 """One instance of every explicit method, by order."""
@@ -40,14 +42,17 @@ __all__ = [
     "ESDIRK",
     "ESDIRKS",
     "EXPLICIT",
+    "RI1",
     "RK4",
     "ROSENBROCK",
     "SOSRA",
     "SOSRA2",
     "SOSRI",
     "SOSRI2",
+    "SRA",
     "SRA1",
     "SRA3",
+    "SRI",
     "SRIW1",
     "TRBDF2",
     "AutoSwitch",
@@ -78,6 +83,8 @@ __all__ = [
     "Rosenbrock",
     "Rosenbrock23",
     "RosenbrockTableau",
+    "SRATableau",
+    "SRITableau",
     "StepResult",
     "StochasticField",
     "StochasticMethod",

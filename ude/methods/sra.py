@@ -31,7 +31,7 @@ class SRA(StochasticRungeKutta):
         tableau: The coefficients; checked when the tableau was made.
         delta: Weight of the drift in the error estimate. Without it there is no estimate where the diffusion is
             constant.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
     """
 
     tableau: SRATableau
@@ -88,7 +88,7 @@ class SRA1(SRA):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Reference:
         Roessler (2010), Runge-Kutta methods for the strong approximation of solutions of stochastic differential
@@ -106,7 +106,7 @@ class SRA3(SRA):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Reference:
         Roessler (2010), Runge-Kutta methods for the strong approximation of solutions of stochastic differential
@@ -125,7 +125,7 @@ class SOSRA(SRA):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Example:
         >>> str(SOSRA()), SOSRA().order, SOSRA().evaluations
@@ -148,7 +148,7 @@ class SOSRA2(SRA):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Reference:
         Rackauckas & Nie (2020), Stability-optimized high order methods and stiffness detection for pathwise stiff

@@ -35,7 +35,7 @@ class SRI(StochasticRungeKutta):
     Args:
         tableau: The coefficients; checked when the tableau was made.
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
     """
 
     tableau: SRITableau
@@ -95,7 +95,7 @@ class SRIW1(SRI):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Reference:
         Roessler (2010), Runge-Kutta methods for the strong approximation of solutions of stochastic differential
@@ -116,7 +116,7 @@ class SOSRI(SRI):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Example:
         >>> str(SOSRI()), SOSRI().order, SOSRI().evaluations
@@ -139,7 +139,7 @@ class SOSRI2(SRI):
 
     Args:
         delta: Weight of the drift in the error estimate.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Reference:
         Rackauckas & Nie (2020), Stability-optimized high order methods and stiffness detection for pathwise stiff

@@ -19,15 +19,15 @@ class StochasticRungeKutta(LinearSteps):
     r"""Base of `SRI` and `SRA`: a tableau, and the error estimate $\delta D + E$.
 
     The term $E$ is the difference to a method of strong order 1 with the same stages. The other one stands for the
-    error of the drift. The published $D = h \sum_i f_i$ bounds it from far above, since all stages count with the same
-    sign: the estimate shrinks like $h^{3/2}$ where the diffusion prevails, but like $h$ where the drift does, and
-    solutions come out far more accurate than was asked for. With `compares_drift` it is
-    $D = h\, (\sum_i \alpha_i f_i - f_1)$, the difference to Euler's method, which shrinks like $h^{3/2}$ as well.
+    error of the drift, $D = h\, (\sum_i \alpha_i f_i - f_1)$, the difference to Euler's method, which shrinks like
+    $h^{3/2}$ as well. The published $D = h \sum_i f_i$, without `compares_drift`, bounds it from far above, since all
+    stages count with the same sign: that estimate shrinks like $h^{3/2}$ where the diffusion prevails, but like $h$
+    where the drift does, and solutions come out far more accurate than was asked for.
 
     Args:
         tableau: The coefficients; checked when the tableau was made.
         delta: Weight of the drift in the error estimate, $\delta$.
-        compares_drift: Estimate the error of the drift by comparison instead of bounding it.
+        compares_drift: Estimate the error of the drift by comparison; else bound it as published.
 
     Raises:
         ValueError: If `delta` is negative.
@@ -39,7 +39,7 @@ class StochasticRungeKutta(LinearSteps):
 
     tableau: SRITableau | SRATableau
     delta: float = field(default=1.0, kw_only=True)
-    compares_drift: bool = field(default=False, kw_only=True)
+    compares_drift: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.delta >= 0.0:

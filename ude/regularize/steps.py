@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ude.ad.recording import is_transformed
 from ude.methods.explicit import ExplicitRungeKutta
+from ude.methods.stochastic_runge_kutta import StochasticRungeKutta
 from ude.problems import Solution
 from ude.regularize.regularizer import Regularizer, check_choice
 from ude.regularize.single_step import SingleStep
@@ -177,7 +178,7 @@ def _check_error_estimate(solution: Solution) -> None:
 
 def _check_stiffness_estimate(solution: Solution) -> None:
     method, steps = solution.method, solution.steps
-    estimates = isinstance(method, ExplicitRungeKutta) and method.estimates_stiffness
+    estimates = isinstance(method, ExplicitRungeKutta | StochasticRungeKutta) and method.estimates_stiffness
     if estimates or is_transformed() or bool(steps.stiffness.any()) or not bool(steps.accepted.any()):
         return
     raise ValueError(
