@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ude.reproduce import hudson, lotka_volterra, mnist_node, seir, t1
+from ude.bsde.suite import CMS, PNAS
+from ude.reproduce import bsde, hudson, lotka_volterra, mnist_node, seir, t1
 from ude.reproduce.reproduction import Line, Outcome, Reproduction, Result, Settings
 
 PAPER = "Rackauckas et al. (2020), Universal differential equations for scientific machine learning, and its code"
@@ -46,6 +47,15 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         run=mnist_node.run,
         budgets=BUDGETS,
         keeps_runs=True,
+    ),
+    "hjb": Reproduction(
+        title="Hamilton-Jacobi-Bellman in 10, 100 and 1000 dimensions", source=PNAS, run=bsde.run_hjb, budgets=BUDGETS
+    ),
+    "bsde-suite": Reproduction(
+        title="Eight semilinear equations in 50 and 100 dimensions",
+        source=f"{PNAS}; {CMS}; Raissi (2018), Forward-backward stochastic neural networks",
+        run=bsde.run_suite,
+        budgets=BUDGETS,
     ),
 }
 
