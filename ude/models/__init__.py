@@ -12,8 +12,10 @@ from ude.models.integrator import Integrator
 from ude.models.latent_ode import LatentODE, Reconstruction, elbo, squared_error
 from ude.models.mlp import MLP
 from ude.models.neural_ode import NeuralODE
+from ude.models.neural_sde import NeuralSDE
 from ude.models.parameters import Parameter, Parameters, Values
 from ude.models.posterior import Posterior
+from ude.models.recorded_path import RecordedPath
 from ude.models.replicated import Replicated, member, replicate
 from ude.models.signal import Signal
 from ude.models.term import Term
@@ -37,10 +39,12 @@ __all__ = [
     "LatentODE",
     "LogCoordinates",
     "NeuralODE",
+    "NeuralSDE",
     "Parameter",
     "Parameters",
     "Posterior",
     "Reconstruction",
+    "RecordedPath",
     "Replicated",
     "ResidualNetwork",
     "SecondOrder",

@@ -10,7 +10,7 @@ from torch import Tensor
 from ude._typing import State, VectorField
 from ude.methods import Tsit5
 from ude.methods.method import Method
-from ude.problems import ODEProblem, Solution
+from ude.problems import ODEProblem, SDEProblem, Solution
 from ude.solve import Direct, solve
 from ude.solve.adjoints import Adjoint
 from ude.solve.auto import Auto
@@ -63,12 +63,16 @@ class Integrator:
         return ODEProblem(field, y0, t_span, batched=self.batched)
 
     def solve(
-        self, problem: ODEProblem, *, save_at: Tensor | Sequence[float] | None = None, dense: bool = True
+        self,
+        problem: ODEProblem | SDEProblem,
+        *,
+        save_at: Tensor | Sequence[float] | None = None,
+        dense: bool = True,
     ) -> Solution:
         """Solve a problem.
 
         Args:
-            problem: From `problem`, perhaps changed by the `prepare` of a regularizer.
+            problem: From `problem`, perhaps changed by the `prepare` of a regularizer, or from that of a `NeuralSDE`.
             save_at: Times of the states to return; by default the start and the end of every step.
             dense: Keep the continuous solution.
 
