@@ -186,3 +186,13 @@ def test_increments_of_sixteen_cells_have_their_variance_wherever_they_begin():
         made = path.increment(at((37 + offset) * cell_length), at(16 * cell_length))
         assert float(made.w.var()) / (16 * cell_length) == pytest.approx(1.0 - 1.0 / (6 * 16), abs=0.02)
         assert float(made.h.var()) * 12 / (16 * cell_length) == pytest.approx(1.0 - 1.0 / (2 * 16), abs=0.03)
+
+
+def test_a_stored_grid_is_the_same_path():
+    times = [0.0, 0.25, 0.5, 0.8]
+    path = BrownianGrid(1).bind(times, torch.zeros(2, dtype=F64), 3)
+    stored = path.stored(area=True)
+    start, step = at(0.25, 0.1), at(0.25, 0.0)
+    for one, other in zip(path.increment(start, step), stored.increment(start, step), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0, atol=1e-15)
+    torch.testing.assert_close(path.wiener(start, step), stored.wiener(start, step), rtol=0.0, atol=1e-15)

@@ -35,5 +35,15 @@ def test_a_missed_target_is_printed_as_missed():
 
 
 def test_every_reproduction_says_what_and_from_where():
-    assert set(REPRODUCTIONS) == {"lv1", "lv2", "lv-recovery", "hudson", "seir", "t1", "mnist-node", "hjb", "bsde-suite"}
+    assert set(REPRODUCTIONS) == {
+        "lv1",
+        "lv2",
+        "lv-recovery",
+        "hudson",
+        "seir",
+        "t1",
+        "mnist-node",
+        "hjb",
+        "bsde-suite",
+    }
     assert all(r.title and r.source for r in REPRODUCTIONS.values())

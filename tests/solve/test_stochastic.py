@@ -372,3 +372,28 @@ class TestMistakes:
     def test_steps_finer_than_the_path_are_refused(self):
         with pytest.raises(ude.SolveError, match=r"BrownianTree\(seed, depth"):
             ude.solve(growing(5, BrownianTree(0, depth=6)), ude.SOSRI(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow  # compiling takes its time
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(ude.EulerMaruyama(), {"dt": 0.05}), (ude.SOSRI(), {"rtol": 1e-2, "atol": 1e-2})],
+    ids=["grid", "tree"],
+)
+def test_compiled_steps_follow_the_same_path(method, options):
+    problem = ude.SDEProblem(
+        lambda t, y: -y,
+        lambda t, y: 0.3 * y,
+        torch.ones(8, 2, dtype=F64),
+        (0.0, 1.0),
+        batched=True,
+        path=None if "dt" in options else BrownianTree(3, depth=12),
+    )
+    solutions = []
+    for engine in ("eager", "compiled"):
+        torch.manual_seed(4)
+        solutions.append(ude.solve(problem, method, save_at=[0.5, 1.0], engine=engine, **options))
+    eager, compiled = solutions
+    assert torch.equal(eager.stats.accepted, compiled.stats.accepted)
+    # Rounding of the time, which chosen steps pass on, moves a rough path by much more than rounding.
+    torch.testing.assert_close(eager.ys, compiled.ys, rtol=1e-6, atol=0.0)

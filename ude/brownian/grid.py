@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -80,6 +81,17 @@ class BoundGrid:
         number, size = self._number(t, dt), dt.sqrt().unsqueeze(-1)
         return Increment(self._normal(number, 0) * size, self._normal(number, 1) * (size * 12**-0.5))
 
+    def stored(self, *, area: bool) -> StoredGrid:
+        """Return the same paths with all of their steps in memory, as compiled steps need them.
+
+        Args:
+            area: Areas are wanted as well.
+        """
+        count = len(self.times) - 1
+        times = torch.tensor(self.times, dtype=self.like.dtype, device=self.like.device)
+        parts = [torch.stack([self._normal(i, part) for i in range(count)]) for part in range(1 + area)]
+        return StoredGrid(times, *parts)
+
     def _number(self, start: Tensor, length: Tensor) -> int:
         """Return the number of the step that the samples which are under way make."""
         mover = 0 if len(length) == 1 else int(length.argmax())
@@ -111,3 +123,32 @@ class BoundGrid:
             normal = torch.randn(shape, generator=generator, dtype=self.like.dtype, device=self.like.device)
             kept = self._drawn[part] = (chunk, normal)
         return kept[1][row]
+
+
+class StoredGrid(NamedTuple):
+    """The paths of some samples along certain steps, as tensors.
+
+    Args:
+        times: Ends of the steps, ascending, shape `(steps + 1,)`.
+        w: Standard normal numbers of the increments, shape `(steps, batch, noise)`.
+        h: Those of the areas; None if nobody asks for them.
+    """
+
+    times: Tensor
+    w: Tensor
+    h: Tensor | None = None
+
+    def wiener(self, t: Tensor, dt: Tensor) -> Tensor:
+        """Return the increments of the paths in the steps that begin at `t`; zero where a sample stands still."""
+        return self._of(self.w, t, dt) * dt.sqrt().unsqueeze(-1)
+
+    def increment(self, t: Tensor, dt: Tensor) -> Increment:
+        """Return increments and areas likewise."""
+        assert self.h is not None  # they were asked for when this was made
+        size = dt.sqrt().unsqueeze(-1)
+        return Increment(self._of(self.w, t, dt) * size, self._of(self.h, t, dt) * (size * 12**-0.5))
+
+    def _of(self, numbers: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+        """Return the numbers of the steps that begin at `t`, shape `(batch, noise)`."""
+        step = torch.searchsorted(self.times, (t + 0.5 * dt).contiguous(), right=True) - 1
+        return numbers[step.clamp(0, len(numbers) - 1), torch.arange(len(t), device=t.device)]

@@ -27,6 +27,7 @@ from ude.solve.arguments import (
 )
 from ude.solve.auto import Auto
 from ude.solve.backend import Backend, solve_by_backend
+from ude.solve.compiled import Compiled
 from ude.solve.continuous import ContinuousAdjoint, Gauss, Interpolating, differentiable_states
 from ude.solve.controllers import Controller
 from ude.solve.engines import Engine, Task
@@ -36,6 +37,7 @@ from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout
 from ude.solve.frame import Bounds, read_frame
 from ude.solve.integrate import Given, Plan, integrate
+from ude.solve.loop import Loop
 from ude.solve.stochastic import StochasticLayout, check_stochastic, save_stops, with_path
 
 
@@ -152,7 +154,8 @@ def solve(
         if isinstance(layout, StochasticLayout):
             assert isinstance(problem, SDEProblem)
             check_stochastic(problem, method, layout, adjoint)
-            p, limits = with_path(problem, layout, span, limits, controller, first)
+            stored = engine in ("compiled", "loop") or isinstance(engine, Compiled | Loop)
+            p, limits = with_path(problem, layout, span, limits, controller, first, stored=stored)
         elif isinstance(method, StochasticMethod):
             raise ValueError(f"{method} is for an `SDEProblem`, got an `{type(problem).__name__}`. Use `Tsit5()`.")
         field = layout.bind(problem.vector_field, p)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ude._typing import VectorField
 from ude.ad import is_tensor
-from ude.brownian import BoundPath, BrownianGrid, BrownianTree, Increment
+from ude.brownian import BoundGrid, BoundPath, BrownianGrid, BrownianTree, Increment
 from ude.methods.stochastic_steps import StochasticMethod
 from ude.problems import Noise, SDEProblem
 from ude.solve.adjoints import Adjoint
@@ -225,8 +225,19 @@ def with_path(
     limits: Limits,
     controller: Controller,
     first: Tensor | None,
+    *,
+    stored: bool,
 ) -> tuple[StochasticArguments, Limits]:
     """Return what is bound to the drift, and the limits: no step may be shorter than the path can answer.
+
+    Args:
+        problem: What is solved.
+        layout: Of its state and noise.
+        span: The interval.
+        limits: Bounds of the steps.
+        controller: Decides on them.
+        first: Length of the first, None if it is chosen.
+        stored: Paths along constant steps must be tensors, for compiled steps.
 
     Raises:
         ValueError: If a `BrownianGrid` is given for steps that are chosen on the way, or time runs backwards.
@@ -239,7 +250,8 @@ def with_path(
         ahead = timetable(limits, controller, start, first)
     if ahead is not None:
         grid = given if isinstance(given, BrownianGrid) else BrownianGrid.drawn()
-        path = grid.bind(ahead, start, layout.components)
+        path: BoundPath = grid.bind(ahead, start, layout.components)
+        path = path.stored(area=True) if stored and isinstance(path, BoundGrid) else path
         return StochasticArguments(problem.p, problem.diffusion, path), limits
     if isinstance(given, BrownianGrid):
         raise ValueError(
