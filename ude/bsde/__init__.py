@@ -7,7 +7,7 @@ from ude.bsde.door import Interrupted, PDESolution, solve
 from ude.bsde.equation import Diffusion, SemilinearPDE
 from ude.bsde.forward_backward import ForwardBackward
 from ude.bsde.networks import Network
-from ude.bsde.paths import EqualSteps, Paths
+from ude.bsde.paths import BySolver, EqualSteps, Paths
 from ude.bsde.suite import (
     BenchmarkEquation,
     allen_cahn,
@@ -24,6 +24,7 @@ from ude.bsde.training import Cosine, Exponential, History, Training, TrainingEr
 
 __all__ = [
     "BenchmarkEquation",
+    "BySolver",
     "Cosine",
     "DeepBSDE",
     "DeepSplitting",
