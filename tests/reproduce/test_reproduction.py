@@ -42,6 +42,7 @@ def test_every_reproduction_says_what_and_from_where():
         "hudson",
         "seir",
         "t1",
+        "t2",
         "mnist-node",
         "hjb",
         "bsde-suite",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ude.bsde.suite import CMS, PNAS
-from ude.reproduce import bsde, hudson, lotka_volterra, mnist_node, seir, t1
+from ude.reproduce import bsde, hudson, lotka_volterra, mnist_node, seir, t1, t2
 from ude.reproduce.reproduction import Line, Outcome, Reproduction, Result, Settings
 
 PAPER = "Rackauckas et al. (2020), Universal differential equations for scientific machine learning, and its code"
@@ -39,6 +39,13 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         source=TALK,
         run=t1.run,
         budgets=BUDGETS,
+        keeps_runs=True,
+    ),
+    "t2": Reproduction(
+        title="Neural SDEs that tell digits apart, regularized by error, stiffness and the generator",
+        source=TALK,
+        run=t2.run,
+        budgets={**BUDGETS, "cpu": Settings(seeds=1, budget="cpu")},
         keeps_runs=True,
     ),
     "mnist-node": Reproduction(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ude.datasets import mnist
 from ude.models import MLP, DenseField, Integrator, NeuralODE
 from ude.problems import Solution
 from ude.regularize import ErrorEstimate, Steer, StiffnessEstimate, TaylorEnergy
 from ude.reproduce.comparison import TIMES, Column, Comparison, Ratio, compare, difference, faster, relative
+from ude.reproduce.digits import Pictures, read_pictures
 from ude.reproduce.reproduction import Settings
 from ude.reproduce.training import Experiment, Task, Variant
 
@@ -82,10 +81,7 @@ class Mnist(Experiment):
 
     def load(self) -> Digits:
         """Read the images."""
-        parts = [mnist(train=True), mnist(train=False)]
-        sizes = (self.train, self.test)
-        images = [Pictures(d.pixels()[:n], d.labels[:n]) for d, n in zip(parts, sizes, strict=True)]
-        return Digits(self, *images)
+        return Digits(self, *read_pictures(self.train, self.test))
 
 
 SIZES = {
@@ -93,13 +89,6 @@ SIZES = {
     "cpu": Mnist(epochs=9, train=20_000, test=5_000),
     "full": Mnist(epochs=75, train=60_000, test=10_000),
 }
-
-
-class Pictures(NamedTuple):
-    """Grey values, shape `(batch, 784)`, and the digits that they show."""
-
-    pixels: Tensor
-    labels: Tensor
 
 
 class Classifier(nn.Module):
@@ -142,8 +131,7 @@ class Digits(Task[Pictures]):
 
     def batches(self, generator: torch.Generator) -> Iterator[Pictures]:
         """Go through the training images in a random order."""
-        for chosen in torch.randperm(len(self.training.labels), generator=generator).split(self.sizes.batch):
-            yield Pictures(self.training.pixels[chosen], self.training.labels[chosen])
+        return self.training.shuffled(self.sizes.batch, generator)
 
     def loss(
         self, model: nn.Module, batch: Pictures, epoch: int, noise: torch.Generator, steer: Steer | None
@@ -159,25 +147,11 @@ class Digits(Task[Pictures]):
 
     def test(self, model: nn.Module) -> dict[str, float]:
         """Return the share of digits told right in percent, the cross entropy and NFE, all means over batches."""
-        return self._scores(model, self.testing)
+        return self.testing.scores(lambda pixels: model(pixels, dense=False), self.sizes.batch)
 
     def train_scores(self, model: nn.Module) -> dict[str, float]:
         """Return the same of the training images."""
-        return self._scores(model, self.training)
-
-    def _scores(self, model: nn.Module, pictures: Pictures) -> dict[str, float]:
-        logits, work = [], []
-        with torch.no_grad():
-            for pixels in pictures.pixels.split(self.sizes.batch):
-                made, solution = model(pixels, dense=False)
-                logits.append(made)
-                work.append(float(solution.stats.nfe))
-        found, labels = torch.cat(logits), pictures.labels
-        return {
-            "accuracy": 100.0 * float((found.argmax(-1) == labels).double().mean()),
-            "loss": float(functional.cross_entropy(found, labels)),
-            "nfe": statistics.fmean(work),
-        }
+        return self.training.scores(lambda pixels: model(pixels, dense=False), self.sizes.batch)
 
 
 def run(settings: Settings) -> Comparison:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ude._checks import InputError
 from ude.fit.checkpoint import load_checkpoint, save_checkpoint
+from ude.methods.method import Method
 from ude.problems import Solution, SolveError
 from ude.regularize import Anneal, Regularizer, Steer, TrajectoryIntegral
 from ude.reproduce.manifest import machine
@@ -34,6 +35,7 @@ class Variant:
         cost: Of the trajectory of every batch.
         weights: Its weight in the first and towards the last epoch, exponential in between.
         steer: Width of the random shift of the times of every training batch.
+        method: Makes the steps, if it is not the one of all rows.
     """
 
     key: str
@@ -41,6 +43,7 @@ class Variant:
     cost: Regularizer | None = None
     weights: tuple[float, float] = (0.0, 0.0)
     steer: float | None = None
+    method: Method | None = None
 
     def weight(self, epoch: int, epochs: int) -> float:
         """Return the weight in an epoch, counted from 0."""
@@ -49,7 +52,8 @@ class Variant:
 
     def describe(self) -> dict[str, Any]:
         """Return what tells this row from another, as plain values."""
-        return {"variant": self.key, "cost": repr(self.cost), "weights": list(self.weights), "steer": self.steer}
+        told = {"variant": self.key, "cost": repr(self.cost), "weights": list(self.weights), "steer": self.steer}
+        return told if self.method is None else {**told, "method": repr(self.method)}
 
 
 class Task(ABC, Generic[Batch]):
@@ -58,6 +62,12 @@ class Task(ABC, Generic[Batch]):
     @abstractmethod
     def model(self, generator: torch.Generator) -> nn.Module:
         """Return a model with fresh weights."""
+
+    def model_of(self, variant: Variant, generator: torch.Generator) -> nn.Module:
+        """Return the model of a row, by default that of all rows."""
+        if variant.method is not None:
+            raise ValueError(f"The model of this table has one method for all rows, got {variant.method}.")
+        return self.model(generator)
 
     @abstractmethod
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -84,6 +94,10 @@ class Task(ABC, Generic[Batch]):
     @abstractmethod
     def test(self, model: nn.Module) -> dict[str, float]:
         """Return figures of the test data by name; `nfe` is that of one forward pass of all of them."""
+
+    def test_of_epoch(self, model: nn.Module) -> dict[str, float]:
+        """Return the same after every epoch, of fewer test data where all of them take too long."""
+        return self.test(model)
 
     @abstractmethod
     def train_scores(self, model: nn.Module) -> dict[str, float]:
@@ -206,7 +220,7 @@ class _Run:
         """Return a run at its beginning, or as it was kept."""
         # What the rows share comes from generators of its own, so that no row draws more from them than another.
         weights, order, noise, own = (torch.Generator().manual_seed(1000 * k + job.seed) for k in range(4))
-        model = task.model(weights)
+        model = task.model_of(job.variant, weights)
         run = cls(job, task, store, model, task.optimizer(model), order, noise, own, 0, [])
         if store.checkpoint(job.name).exists():
             run.restore(load_checkpoint(store.checkpoint(job.name)))
@@ -258,7 +272,7 @@ class _Run:
             work.append(solution.stats.nfe.double().mean().item())
             self.iteration += 1
         predicting = self.predict()
-        figures = {f"test_{name}": value for name, value in self.task.test(self.model).items()}
+        figures = {f"test_{name}": value for name, value in self.task.test_of_epoch(self.model).items()}
         self.epochs.append(
             {
                 "epoch": epoch + 1,
@@ -283,10 +297,9 @@ class _Run:
     def result(self) -> dict[str, float]:
         """Return the figures of the table."""
         times = [self.predict() for _ in range(PREDICTIONS)]
-        last = self.epochs[-1]
         return {
             **{f"train_{name}": value for name, value in self.task.train_scores(self.model).items()},
-            **{name: value for name, value in last.items() if name.startswith("test_")},
+            **{f"test_{name}": value for name, value in self.task.test(self.model).items()},
             "train_wall_s": sum(row["train_wall_s"] for row in self.epochs),
             "train_cpu_s": sum(row["train_cpu_s"] for row in self.epochs),
             "predict_wall_s": statistics.median(watch.wall for watch in times),
