@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ude import ad, methods, nonlinear, problems
 from ude._version import __version__
-from ude.brownian import BrownianGrid, BrownianTree
+from ude.brownian import BrownianGrid, BrownianTree, RecordedPath
 from ude.fit import LBFGS, Adam, Collocation, Fit, InitialStates, MultipleShooting, SingleShooting, SolverOptions, fit
 from ude.methods import (
     BDF,
@@ -230,6 +230,7 @@ __all__ = [
     "RadauIIA5",
     "Ralston",
     "Rational",
+    "RecordedPath",
     "ReversibleHeun",
     "Rodas4",
     "Rodas5P",

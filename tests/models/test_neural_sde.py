@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import ude
-from ude.models import MLP, Autonomous, Integrator, NeuralSDE, RecordedPath
+from ude.brownian import RecordedPath
+from ude.models import MLP, Autonomous, Integrator, NeuralSDE
 from ude.regularize import ErrorEstimate, StiffnessEstimate
 
 F64 = torch.float64

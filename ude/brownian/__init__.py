@@ -2,6 +2,7 @@
 
 from ude.brownian.grid import BoundGrid, BrownianGrid
 from ude.brownian.path import BoundPath, Increment
+from ude.brownian.recorded import RecordedPath
 from ude.brownian.tree import BoundTree, BrownianTree
 
-__all__ = ["BoundGrid", "BoundPath", "BoundTree", "BrownianGrid", "BrownianTree", "Increment"]
+__all__ = ["BoundGrid", "BoundPath", "BoundTree", "BrownianGrid", "BrownianTree", "Increment", "RecordedPath"]

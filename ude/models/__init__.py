@@ -15,7 +15,6 @@ from ude.models.neural_ode import NeuralODE
 from ude.models.neural_sde import NeuralSDE
 from ude.models.parameters import Parameter, Parameters, Values
 from ude.models.posterior import Posterior
-from ude.models.recorded_path import RecordedPath
 from ude.models.replicated import Replicated, member, replicate
 from ude.models.signal import Signal
 from ude.models.term import Term
@@ -44,7 +43,6 @@ __all__ = [
     "Parameters",
     "Posterior",
     "Reconstruction",
-    "RecordedPath",
     "Replicated",
     "ResidualNetwork",
     "SecondOrder",

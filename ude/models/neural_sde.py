@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ude._typing import State
-from ude.brownian import BrownianGrid, BrownianTree
+from ude.brownian import BrownianGrid, BrownianTree, RecordedPath
 from ude.methods import SOSRI
 from ude.models.integrator import Integrator
-from ude.models.recorded_path import RecordedPath
 from ude.problems import Interpretation, Noise, SDEProblem, Solution
 from ude.solve import Eager
 

@@ -38,8 +38,9 @@ class SDEProblem:
         batched: The first axis of every tensor in `y0` is a batch of independent samples with noise, steps and status
             of their own; see `ODEProblem`. Without it a state of shape `(batch, n)` with diagonal noise is a batch with
             one step length for all, and with any other noise all rows share one Brownian motion.
-        path: The Brownian path; by default a new one whose seed is drawn from torch's generator at every solve, a
-            `BrownianGrid` for constant steps, else a `BrownianTree`.
+        path: The Brownian path; by default a new one whose seed is drawn from torch's generator at every solve: a
+            `BrownianGrid` for constant steps, else a `RecordedPath`, or a `BrownianTree` for compiled steps and for
+            samples with steps of their own.
 
     Raises:
         ValueError: If `noise` or `interpretation` is none of these.

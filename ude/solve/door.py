@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch import Tensor
 from ude._checks import positive
 from ude._typing import State
 from ude.methods.method import Method
-from ude.methods.stochastic_steps import StochasticMethod
 from ude.problems import EnsembleProblem, ODEProblem, SDEProblem, Solution
 from ude.solve.adjoints import Adjoint, Direct
 from ude.solve.arguments import (
@@ -35,7 +35,7 @@ from ude.solve.ensemble import as_batch
 from ude.solve.events import Event
 from ude.solve.failure import raise_on_failure
 from ude.solve.flatten import Layout
-from ude.solve.frame import Bounds, read_frame
+from ude.solve.frame import Bounds, Frame, read_frame
 from ude.solve.integrate import Given, Plan, integrate
 from ude.solve.loop import Loop
 from ude.solve.stochastic import StochasticLayout, check_stochastic, save_stops, with_path
@@ -130,7 +130,7 @@ def solve(
     rtol, atol = default_tolerances(problem, rtol, atol)
     y0 = layout.flatten(problem.y0)
     given, frame = read_frame(problem, layout, y0, save_at, Bounds(stop_at, events, rtol, atol, min_step, max_step))
-    span, times, stops, limits = frame
+    span, times, _, limits = frame
     reason = ""
     if isinstance(method, Backend):
         field = layout.bind(problem.vector_field, problem.p)
@@ -149,29 +149,8 @@ def solve(
         solution, reason = solve_by_backend(method, layout, field, y0, span, times, (limits.rtol, limits.atol))
     else:
         method = default_method(problem, rtol, y0, engine, adjoint) if method is None else method
-        controller, first = read_controller(controller, method, dt), read_first_step(dt, span.t0)
-        p = problem.p
-        if isinstance(layout, StochasticLayout):
-            assert isinstance(problem, SDEProblem)
-            check_stochastic(problem, method, layout, adjoint)
-            stored = engine in ("compiled", "loop") or isinstance(engine, Compiled | Loop)
-            p, limits = with_path(problem, layout, span, limits, controller, first, stored=stored)
-        elif isinstance(method, StochasticMethod):
-            raise ValueError(f"{method} is for an `SDEProblem`, got an `{type(problem).__name__}`. Use `Tsit5()`.")
-        field = layout.bind(problem.vector_field, p)
-        field.check_jacobian(span.t0, y0)
-        task = Task(
-            vector_field=problem.vector_field,
-            p=p,
-            layout=layout,
-            field=field,
-            method=method,
-            controller=controller,
-            limits=limits,
-            differentiate=torch.is_grad_enabled(),
-            handler=read_events(events, stops, layout, problem.p, field, method) if events else None,
-            first=first,
-        )
+        asked = Asked(controller, dt, engine in ("compiled", "loop") or isinstance(engine, Compiled | Loop))
+        task = _task(problem, layout, y0, method, asked, adjoint, frame, events)
         plan = Plan(int(positive("max_steps", max_steps)), dense, progress)
         solution = _run(read_engine(engine), adjoint, task, plan, Given(y0, span, times))
     ts = solution.ts if given is None else given
@@ -179,6 +158,56 @@ def solve(
     if throw:
         raise_on_failure(solution, problem, reason)
     return solution
+
+
+class Asked(NamedTuple):
+    """Arguments of `solve` that say how steps are made.
+
+    Args:
+        controller: Chooses their lengths; None for the usual one.
+        dt: Length of the first, or of all.
+        compiles: They are compiled.
+    """
+
+    controller: Controller | None
+    dt: float | Tensor | None
+    compiles: bool
+
+
+def _task(
+    problem: ODEProblem | SDEProblem,
+    layout: Layout,
+    y0: Tensor,
+    method: Method,
+    asked: Asked,
+    adjoint: Adjoint | ContinuousAdjoint,
+    frame: Frame,
+    events: Sequence[Event],
+) -> Task:
+    """Return what does not change from step to step, having checked that its parts go together."""
+    span, _, stops, limits = frame
+    controller, first = read_controller(asked.controller, method, asked.dt), read_first_step(asked.dt, span.t0)
+    p = problem.p
+    if isinstance(problem, SDEProblem):
+        assert isinstance(layout, StochasticLayout)  # it is that of the problem
+        check_stochastic(problem, method, layout, adjoint)
+        p, limits = with_path(problem, layout, span, limits, controller, first, stored=asked.compiles)
+    elif hasattr(method, "noises"):
+        raise ValueError(f"{method} is for an `SDEProblem`, got an `{type(problem).__name__}`. Use `Tsit5()`.")
+    field = layout.bind(problem.vector_field, p)
+    field.check_jacobian(span.t0, y0)
+    return Task(
+        vector_field=problem.vector_field,
+        p=p,
+        layout=layout,
+        field=field,
+        method=method,
+        controller=controller,
+        limits=limits,
+        differentiate=torch.is_grad_enabled(),
+        handler=read_events(events, stops, layout, problem.p, field, method) if events else None,
+        first=first,
+    )
 
 
 def _run(engine: Engine | Auto, adjoint: Adjoint | ContinuousAdjoint, task: Task, plan: Plan, given: Given) -> Solution:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ude._typing import VectorField
 from ude.ad import is_tensor
-from ude.brownian import BoundGrid, BoundPath, BrownianGrid, BrownianTree, Increment
+from ude.brownian import BoundGrid, BoundPath, BrownianGrid, BrownianTree, Increment, RecordedPath
 from ude.methods.stochastic_steps import StochasticMethod
 from ude.problems import Noise, SDEProblem
 from ude.solve.adjoints import Adjoint
@@ -258,7 +258,10 @@ def with_path(
             "A `BrownianGrid` needs constant steps, the same for all samples. Give `dt` and `controller=FixedStep()`, "
             "or use a `BrownianTree`."
         )
-    tree = given if isinstance(given, BrownianTree) else BrownianTree.drawn()
+    tree = given
+    if tree is None:
+        # What is remembered is not for compiled steps, and samples with steps of their own have none in common.
+        tree = (BrownianTree if stored or len(start) > 1 else RecordedPath).drawn()
     path = tree.bind(start, span.t1.detach(), layout.components)
     cells = CELLS if controller.needs_error else 0.99  # constant steps may be the cells themselves
     finest = cells * (span.t1.detach() - start) / 2.0**tree.depth

@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
+from ude.brownian import RecordedPath
 from ude.brownian.tree import BoundTree
-from ude.models import RecordedPath
 
 F64 = torch.float64
 MANY = 40_000

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ude.brownian import BoundPath, BrownianTree, Increment
+from ude.brownian.path import BoundPath, Increment
+from ude.brownian.tree import BrownianTree
 
 
 @dataclass(frozen=True, slots=True)
