@@ -10,6 +10,7 @@ from ude.methods.classical_stochastic import (
     Milstein,
     ReversibleHeun,
     StratonovichHeun,
+    StratonovichMidpoint,
 )
 from ude.methods.diagonal_tableau import DiagonalTableau
 from ude.methods.esdirk import ESDIRK, TRBDF2, KenCarp3, KenCarp4, Kvaerno3, Kvaerno4, Kvaerno5
@@ -89,6 +90,7 @@ __all__ = [
     "StochasticField",
     "StochasticMethod",
     "StratonovichHeun",
+    "StratonovichMidpoint",
     "Tableau",
     "Taylor",
     "Tolerances",

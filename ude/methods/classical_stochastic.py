@@ -303,6 +303,56 @@ class StratonovichHeun(LinearSteps):
 
 
 @dataclass(frozen=True, slots=True)
+class StratonovichMidpoint(LinearSteps):
+    r"""$\bar y = y + \frac12 (f \Delta t + g \Delta W)$, then the whole step with drift and diffusion there.
+
+    Strong order 1/2, and 1 with commutative noise; order 2 where there is no noise. The difference to the Euler step
+    estimates the error.
+
+    Reference:
+        Burrage, Burrage & Tian (2004), Numerical methods for strong solutions of stochastic differential equations: an
+        overview, Proc. R. Soc. A 460, 373-402.
+    """
+
+    def __str__(self) -> str:
+        return "StratonovichMidpoint"
+
+    @property
+    def order(self) -> float:
+        """Strong order of convergence."""
+        return 0.5
+
+    @property
+    def error_order(self) -> float:
+        """The difference to the Euler step shrinks like the step."""
+        return 1.0
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the drift in one step."""
+        return 2
+
+    @property
+    def noises(self) -> tuple[Noise, ...]:
+        """Every kind."""
+        return EVERY
+
+    @property
+    def interpretation(self) -> Interpretation:
+        """That of Stratonovich."""
+        return "stratonovich"
+
+    def step(self, f: FlatField, t: Tensor, dt: Tensor, y: Tensor, carry: Carry) -> StepResult:
+        """Take one step from `t` to `t + dt`."""
+        field = stochastic(f)
+        w = field.wiener(t, dt)
+        first = _change(field, t, dt, y, w)
+        second = _change(field, t + 0.5 * dt, dt, y + 0.5 * first, w)
+        y1 = y + second
+        return StepResult(y1=y1, error=second - first, stiffness=None, stages=linear(y, dt, y1), carry=())
+
+
+@dataclass(frozen=True, slots=True)
 class ReversibleHeun(LinearSteps):
     r"""A method of Stratonovich whose steps can be undone to rounding, by one evaluation of drift and diffusion each.
 
