@@ -119,6 +119,7 @@ from ude.solve import (
     SciPy,
     SteadyState,
     TorchDiffEq,
+    TorchSDE,
     solve,
     solve_steady_state,
 )
@@ -260,6 +261,7 @@ __all__ = [
     "Taylor",
     "Term",
     "TorchDiffEq",
+    "TorchSDE",
     "Trajectories",
     "Tsit5",
     "Vern7",

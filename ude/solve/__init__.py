@@ -19,6 +19,7 @@ from ude.solve.events import (
 )
 from ude.solve.loop import Loop
 from ude.solve.steady_state import solve_steady_state
+from ude.solve.torchsde_backend import TorchSDE
 
 __all__ = [
     "PI",
@@ -45,6 +46,7 @@ __all__ = [
     "SteadyState",
     "TorchDiffEq",
     "TorchDiffEqOptions",
+    "TorchSDE",
     "solve",
     "solve_steady_state",
 ]

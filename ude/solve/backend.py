@@ -9,9 +9,30 @@ import torch
 from torch import Tensor
 
 from ude._typing import FlatField
-from ude.problems import Solution, Stats, Status, Steps
+from ude.brownian import BoundPath
+from ude.problems import Interpretation, Noise, Solution, Stats, Status, Steps
 from ude.solve.flatten import Layout
 from ude.solve.times import Span
+
+
+class NoiseTask(NamedTuple):
+    """What drives the state of an `SDEProblem`, and in which steps.
+
+    Args:
+        diffusion: On `(batch, state)`; of that shape, or with the components of the noise behind it.
+        noise: Kind of the noise.
+        interpretation: Of the integral.
+        components: Brownian motions per sample.
+        path: The Brownian path; None to draw one.
+        dt: Length of the steps.
+    """
+
+    diffusion: FlatField
+    noise: Noise
+    interpretation: Interpretation
+    components: int
+    path: BoundPath | None
+    dt: float
 
 
 class BackendTask(NamedTuple):
@@ -23,6 +44,7 @@ class BackendTask(NamedTuple):
         ts: Start, times to save at in the direction of time, and end; shape `(times,)`, no two alike.
         rtol: Relative tolerance, shape `()` or `(batch, state)`.
         atol: Absolute tolerance, likewise.
+        noise: What drives the state besides the vector field; None for ordinary equations.
     """
 
     field: FlatField
@@ -30,6 +52,7 @@ class BackendTask(NamedTuple):
     ts: Tensor
     rtol: Tensor
     atol: Tensor
+    noise: NoiseTask | None = None
 
 
 class Result(NamedTuple):
@@ -61,6 +84,7 @@ def solve_by_backend(
     span: Span,
     times: Tensor | None,
     tolerances: tuple[Tensor, Tensor],
+    noise: NoiseTask | None = None,
 ) -> tuple[Solution, str]:
     """Let another library solve, and put its result into our form.
 
@@ -72,6 +96,7 @@ def solve_by_backend(
         span: The interval.
         times: Times to save at, shape `(times, batch)`.
         tolerances: Relative and absolute tolerance.
+        noise: What drives the state besides the vector field.
 
     Returns:
         The solution, and why it failed, if it did.
@@ -88,7 +113,7 @@ def solve_by_backend(
     new = torch.cat([torch.ones_like(ts[:1], dtype=torch.bool), ts.diff() != 0])
     counting = _Counting(field)
     if bool(new.sum() > 1):
-        result = backend.integrate(BackendTask(counting, y0, ts[new], *tolerances))
+        result = backend.integrate(BackendTask(counting, y0, ts[new], *tolerances, noise))
     else:
         result = Result(y0.unsqueeze(0), "")
     missing = y0.new_full((int(new.sum()) - len(result.ys), *y0.shape), torch.nan)

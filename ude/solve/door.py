@@ -39,6 +39,7 @@ from ude.solve.frame import Bounds, Frame, read_frame
 from ude.solve.integrate import Given, Plan, integrate
 from ude.solve.loop import Loop
 from ude.solve.stochastic import StochasticLayout, check_stochastic, save_stops, with_path
+from ude.solve.torchsde_backend import check_backend, read_noise
 
 
 def solve(
@@ -74,8 +75,8 @@ def solve(
             the problem turns out to be stiff; `Vern7()` in the place of `Tsit5()` where `rtol < 1e-6` in double
             precision. Compiled steps, continuous adjoints, complex states and those of more than 50 numbers per
             sample stay with the explicit method. `TorchDiffEq(...)` and `SciPy(...)` let another library solve. For an
-            `SDEProblem` a stochastic method, by default `SOSRA()` for additive noise, `SOSRI()` for diagonal and scalar
-            noise, `LambaEM()` for any other, `StratonovichHeun()` with integrals of Stratonovich.
+            `SDEProblem` a stochastic method or `TorchSDE(...)`, by default `SOSRA()` for additive noise, `SOSRI()` for
+            diagonal and scalar noise, `LambaEM()` for any other, `StratonovichHeun()` with integrals of Stratonovich.
         save_at: Times of the states to return, of shape `(times,)`, or `(times, batch)` for a batched problem;
             between $t_0$ and $t_1$, both allowed, in the direction of time. By default $t_0$ and the end of every
             step.
@@ -124,7 +125,7 @@ def solve(
         problem = as_batch(problem)
     if isinstance(problem, SDEProblem):
         layout = StochasticLayout.read(problem)
-        stop_at = save_stops(save_at, stop_at, problem.t_span[1])
+        stop_at = stop_at if isinstance(method, Backend) else save_stops(save_at, stop_at, problem.t_span[1])
     else:
         layout = Layout.of(problem.y0, batched=problem.batched, jacobian=problem.jacobian)
     rtol, atol = default_tolerances(problem, rtol, atol)
@@ -133,10 +134,11 @@ def solve(
     span, times, _, limits = frame
     reason = ""
     if isinstance(method, Backend):
+        check_backend(problem, method)
         field = layout.bind(problem.vector_field, problem.p)
         field.check_jacobian(span.t0, y0)
         refuse_options(
-            dt=dt is not None,
+            dt=dt is not None and not isinstance(problem, SDEProblem),
             controller=controller is not None,
             engine=engine != "eager",
             adjoint=adjoint != Direct(),
@@ -146,7 +148,12 @@ def solve(
             stop_at=stop_at is not None,
             events=bool(events),
         )
-        solution, reason = solve_by_backend(method, layout, field, y0, span, times, (limits.rtol, limits.atol))
+        noise = None
+        if isinstance(layout, StochasticLayout):
+            assert isinstance(problem, SDEProblem)
+            noise = read_noise(problem, layout, span, dt)
+        tolerances = (limits.rtol, limits.atol)
+        solution, reason = solve_by_backend(method, layout, field, y0, span, times, tolerances, noise)
     else:
         method = default_method(problem, rtol, y0, engine, adjoint) if method is None else method
         asked = Asked(controller, dt, engine in ("compiled", "loop") or isinstance(engine, Compiled | Loop))
