@@ -10,6 +10,7 @@ from ude.models.gru_encoder import GRUEncoder
 from ude.models.hypersolver import Hypersolver, ResidualNetwork
 from ude.models.integrator import Integrator
 from ude.models.latent_ode import LatentODE, Reconstruction, elbo, squared_error
+from ude.models.latent_sde import ContextEncoder, LatentSDE, SeparateDiffusion, StochasticReconstruction, path_elbo
 from ude.models.mlp import MLP
 from ude.models.neural_ode import NeuralODE
 from ude.models.neural_sde import NeuralSDE
@@ -26,6 +27,7 @@ __all__ = [
     "UDE",
     "Augment",
     "Autonomous",
+    "ContextEncoder",
     "DenseField",
     "EquationSystem",
     "Expression",
@@ -36,6 +38,7 @@ __all__ = [
     "Integrator",
     "LatentField",
     "LatentODE",
+    "LatentSDE",
     "LogCoordinates",
     "NeuralODE",
     "NeuralSDE",
@@ -46,7 +49,9 @@ __all__ = [
     "Replicated",
     "ResidualNetwork",
     "SecondOrder",
+    "SeparateDiffusion",
     "Signal",
+    "StochasticReconstruction",
     "Term",
     "UnknownTerm",
     "Values",
@@ -55,6 +60,7 @@ __all__ = [
     "parse_equations",
     "parse_expression",
     "parse_parameter",
+    "path_elbo",
     "replicate",
     "squared_error",
 ]
