@@ -29,3 +29,11 @@ class OdeintError(SolveError, AssertionError):
         solution: Solution = error.solution
         words = ASSERTIONS.get(Status(int(solution.status)), "")
         return cls(f"{words}: {error}" if words else str(error), solution)
+
+
+class SdeintError(SolveError, AssertionError):
+    """A solve of a stochastic equation failed. The message says where, why and what helps.
+
+    Attributes:
+        solution: What was computed up to the failure.
+    """
