@@ -182,3 +182,63 @@ def test_wrong_arguments_are_refused():
         NeuralSDE(drift, diffusion, t_span=(1.0, 0.0))(randn(2, 3))
     with pytest.raises(ValueError, match="method for stochastic equations"):
         NeuralSDE(drift, diffusion, integrator=Integrator())(randn(2, 3))
+
+
+def test_drift_and_diffusion_may_be_universal():
+    # Lotka-Volterra: a known drift, whose parameters are learned, and an unknown diffusion.
+    known = ude.UDE(
+        lambda t, y, p: (p.a * y[..., 0] - y[..., 0] * y[..., 1], y[..., 0] * y[..., 1] - p.b * y[..., 1]),
+        None,
+        states=("prey", "hunters"),
+        parameters={"a": ude.Parameter(1.3, positive=True), "b": ude.Parameter(0.8, positive=True)},
+    )
+    spread = ude.UDE(
+        lambda t, y, p, u: 0.1 * y * u(y),
+        MLP(2, 2, width=4, depth=1, generator=seeded()),
+        states=("prey", "hunters"),
+    )
+    model, y0 = NeuralSDE(known, spread), torch.tensor([[0.5, 1.0], [1.0, 0.7]], dtype=F64)
+    ends = model(y0, trajectories=3, generator=seeded())
+    assert ends.shape == (3, 2, 2)
+    ends.square().mean().backward()
+    learned = [p for p in model.parameters() if p.numel() > 0]
+    assert len(learned) >= 5
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learned)
+    problem = model.problem(y0, generator=seeded(2))
+    plain = ude.SDEProblem(
+        lambda t, y: torch.stack(
+            [1.3 * y[..., 0] - y[..., 0] * y[..., 1], y[..., 0] * y[..., 1] - 0.8 * y[..., 1]], dim=-1
+        ),
+        lambda t, y: 0.1 * y * spread.terms["U"](y),
+        y0,
+        (0.0, 1.0),
+        path=problem.path,
+    )
+    expected = ude.solve(plain, ude.SOSRI(), rtol=1e-2, atol=1e-2, save_at=[1.0]).ys[-1]
+    torch.testing.assert_close(model(y0, generator=seeded(2)), expected)
+
+
+def test_an_equation_is_found_from_the_moments_of_its_trajectories():
+    # Ornstein-Uhlenbeck, dy = -k y dt + s dW from 1: mean exp(-k t), variance s^2 (1 - exp(-2 k t)) / (2 k).
+    k, s, times = 1.5, 0.4, [0.25, 0.5, 1.0]
+    mean = torch.tensor([math.exp(-k * t) for t in times], dtype=F64)
+    variance = torch.tensor([s**2 / (2 * k) * (1 - math.exp(-2 * k * t)) for t in times], dtype=F64)
+    drift, diffusion = nn.Linear(1, 1, bias=False, dtype=F64), nn.Linear(1, 1, dtype=F64)
+    with torch.no_grad():
+        drift.weight.fill_(-0.5)
+        diffusion.weight.zero_()
+        diffusion.bias.fill_(0.8)
+    diffusion.weight.requires_grad_(False)
+    integrator = Integrator(method=ude.EulerMaruyama(), dt=1 / 32, controller=ude.FixedStep())
+    model = NeuralSDE(Autonomous(drift), Autonomous(diffusion), integrator=integrator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for step in range(80):
+        optimizer.zero_grad()
+        ys = model.solve(torch.ones(1, dtype=F64), trajectories=2_000, generator=seeded(step), save_at=times).ys
+        found = ys[..., 0]
+        loss = (found.mean(1) - mean).square().sum() + (found.var(1) - variance).square().sum() / 0.05
+        loss.backward()
+        optimizer.step()
+    # Noise of 2,000 trajectories and the bias of Euler's steps, each about 2 %. No moment tells the sign of the noise.
+    assert float(drift.weight.detach()) == pytest.approx(-k, rel=0.1)
+    assert abs(float(diffusion(torch.ones(1, dtype=F64)).detach())) == pytest.approx(s, rel=0.15)

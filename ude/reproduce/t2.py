@@ -274,8 +274,8 @@ def run(settings: Settings) -> Comparison:
         f"{sizes.train} images to train, {sizes.test} to test, {sizes.epochs} epochs in batches of {sizes.batch}, one "
         f"trajectory in training, {sizes.trajectories} in predictions with averaged logits; float32, tolerance "
         f"{sizes.tolerance:g}. The paper: 60000 images, 40 epochs. The talk's RegNSDE is ERNSDE.",
-        "SOSRI with the published error estimate, SRNSDE SOSRI2; steps grow at most by 9/8, as in the authors' "
-        "program, and so is the length of the first step, which bounds the number of steps from below.",
+        "SOSRI with the published error estimate, SRNSDE SOSRI2. As in the authors' program steps grow at most by 9/8, "
+        "and the length of the first one, which bounds their number from below, is chosen by drift and diffusion.",
         "Training: gradients and updates alone. Prediction: one forward pass of a training batch, median of 8. NFE: "
         "evaluations of the drift in the steps of one forward pass of a batch of test images, mean over batches.",
         f"Train: of the first {sizes.test} training images. The weights of ERNSDE and SRNSDE are published. TayNSDE is "
