@@ -35,6 +35,12 @@ class GeneratorEnergy(TrajectoryIntegral):
         ValueError: If the order is neither, or, when called, the solution is not that of an Ito equation with diagonal
             noise, whose drift does not see the time, from a mini-batch of rows that do not see each other.
 
+    Example:
+        >>> import ude
+        >>> problem = ude.SDEProblem(lambda t, y: -2.0 * y, lambda t, y: 0.1 * y, torch.ones(4, 1), (0.0, 1.0))
+        >>> GeneratorEnergy(2, nodes=[0.0])(ude.solve(problem))  # L f = 4 y
+        tensor(16.)
+
     Reference:
         Kloeden & Platen (1992), Numerical solution of stochastic differential equations, section 5.1.
     """
