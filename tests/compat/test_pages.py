@@ -8,7 +8,7 @@ import pytest
 import ude
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["torchdiffeq", "diffrax", "julia"]
+PAGES = ["torchdiffeq", "torchsde", "diffrax", "julia"]
 
 
 @pytest.mark.parametrize("page", PAGES)
