@@ -106,3 +106,21 @@ def test_gradients_pass_through_stops():
         return solve(problem, stop_at=[0.25, 0.5], rtol=1e-9, atol=1e-9, save_at=[0.5, 1.0]).ys
 
     assert torch.autograd.gradcheck(final, torch.tensor(0.7, dtype=torch.float64, requires_grad=True), rtol=1e-6)
+
+
+def test_a_last_step_just_longer_than_the_shortest_is_taken_whatever_its_error():
+    # After nine shortest steps 1.005 of them are left, which one step makes: it used to be tried again for ever.
+    shortest = 1.0 / 10.005
+    problem = ODEProblem(lambda t, y: -50.0 * torch.sin(40.0 * t) * y, ones(1), (0.0, 1.0))
+    controller = PID(accepts_shortest=True)
+    solution = solve(
+        problem,
+        ude.Tsit5(),
+        controller=controller,
+        dt=shortest,
+        min_step=shortest,
+        rtol=1e-12,
+        atol=1e-12,
+        max_steps=50,
+    )
+    assert int(solution.stats.accepted) == 10

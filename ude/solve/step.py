@@ -133,8 +133,10 @@ def attempt(
     error, finite = _quality(result, point, limits, blocked)
     decision = _decide(controller, method, point.memory, result, error.detach(), finite)
     accepted = active & decision.accept
+    # A last step may be 1 % longer than the shortest; tried again it would be as long as before, for ever.
+    is_shortest = tried.abs() <= 1.01 * limits.shortest
     if controller.accepts_shortest:
-        accepted = accepted | (active & finite & (tried.abs() <= limits.shortest))
+        accepted = accepted | (active & finite & is_shortest)
     arrived = accepted & arrives
     target = _target(limits.stops, point.stop)
     t = torch.where(accepted, torch.where(arrives, target, point.t + dt), point.t)
@@ -142,7 +144,7 @@ def attempt(
     next_dt = _bounded(next_dt, limits, point.dt, arrived)
     # A step below the resolution of the time, or a rejected one that cannot shrink, is the end of its sample.
     floor = torch.maximum(limits.floor, 10 * torch.finfo(dt.dtype).eps * point.t.detach().abs())
-    cannot_shrink = (decision.factor >= 1.0) | (tried.abs() <= limits.shortest)
+    cannot_shrink = (decision.factor >= 1.0) | is_shortest
     stuck = (next_dt.abs() <= floor) | (~accepted & cannot_shrink)
     failure = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
     status = torch.where(active & stuck & ~arrived, failure, point.status)
