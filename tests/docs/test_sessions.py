@@ -9,7 +9,18 @@ import pytest
 from ude.ad.rules import table
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["kernel", "extend", "choose", "events", "regularize", "torchdiffeq", "torchsde", "diffrax", "julia"]
+PAGES = [
+    "kernel",
+    "extend",
+    "choose",
+    "events",
+    "stochastic",
+    "regularize",
+    "torchdiffeq",
+    "torchsde",
+    "diffrax",
+    "julia",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
