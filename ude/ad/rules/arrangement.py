@@ -44,7 +44,7 @@ def view(input: Any, *shape: Any, dtype: torch.dtype | None = None) -> Any:
 def squeeze(input: Any, *args: Any, **kwargs: Any) -> Any:
     """Leave out axes of length one; a single number, such as a time, has none and stays as it is."""
     if input.ndim == 0:
-        input.value.squeeze(*args, **kwargs)  # raises where the axis is none
+        torch.zeros(()).squeeze(*args, **kwargs)  # raises where the axis is none
         return input
     return joined(lambda x: x.squeeze(*args, **kwargs), input)
 
