@@ -11,11 +11,11 @@ from ude.bsde import (
     EqualSteps,
     Exponential,
     ForwardBackward,
-    Interrupted,
     Network,
     SemilinearPDE,
     Training,
     TrainingError,
+    TrainingInterrupted,
     black_scholes_barenblatt,
     check_solution,
     hamilton_jacobi_bellman,
@@ -117,7 +117,7 @@ def interrupted(pde, after):
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_an_interrupted_training_gives_what_it_has_learned(method):
     equation = hamilton_jacobi_bellman(3)
-    with pytest.raises(Interrupted, match="so far") as caught:
+    with pytest.raises(TrainingInterrupted, match="so far") as caught:
         solve(interrupted(equation.pde, 40), equation.x0, method, estimation_paths=256, generator=seeded())
     solution = caught.value.solution
     assert 0 < len(solution.history.loss) < method.iterations

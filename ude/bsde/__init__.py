@@ -3,7 +3,7 @@
 from ude.bsde.check import SolutionCheck, check_solution, residual_terms
 from ude.bsde.deep_bsde import DeepBSDE
 from ude.bsde.deep_splitting import DeepSplitting
-from ude.bsde.door import Interrupted, PDESolution, solve
+from ude.bsde.door import PDESolution, TrainingInterrupted, solve
 from ude.bsde.equation import Diffusion, SemilinearPDE
 from ude.bsde.forward_backward import ForwardBackward
 from ude.bsde.networks import Network
@@ -33,7 +33,6 @@ __all__ = [
     "Exponential",
     "ForwardBackward",
     "History",
-    "Interrupted",
     "Network",
     "PDESolution",
     "Paths",
@@ -41,6 +40,7 @@ __all__ = [
     "SolutionCheck",
     "Training",
     "TrainingError",
+    "TrainingInterrupted",
     "allen_cahn",
     "black_scholes_barenblatt",
     "burgers_type",

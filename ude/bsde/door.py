@@ -87,7 +87,7 @@ class PDESolution:
         return self.model(_column(t, x), x)
 
 
-class Interrupted(KeyboardInterrupt):
+class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during the training; `solution` is what had been learned until then."""
 
     def __init__(self, solution: PDESolution) -> None:
@@ -130,7 +130,7 @@ def solve(
     Raises:
         ValueError: If something does not fit the point, or the forward process leaves the finite numbers.
         TrainingError: If the training does.
-        Interrupted: On Ctrl-C, with the solution so far.
+        TrainingInterrupted: On Ctrl-C, with the solution so far.
 
     Example:
         >>> from ude.bsde import Training
@@ -170,7 +170,7 @@ def solve(
         model.requires_grad_(False)
     solution = _solution(pde, model, draw, estimation_paths, history)
     if interrupted:
-        raise Interrupted(solution)
+        raise TrainingInterrupted(solution)
     return solution
 
 
